@@ -1,0 +1,58 @@
+/* os.h - what hakmem asks of the operating system.
+ * Why:   one small interface, so that a fake can fail every call (os_fault.c).
+ * Owns:  nothing; callers know what they reserved.
+ * Locks: none. CHUNK and META may be held across reserve and commit, no lock across the others.
+ * Start: haki_os_reserve(). */
+#ifndef HAK_OS_H
+#define HAK_OS_H
+
+#include "base/port.h"
+
+size_t haki_os_page_size(void);
+/* Address space without memory, aligned; NULL on failure. It does not count as used memory, but
+ * does count against RLIMIT_AS. */
+void *haki_os_reserve(size_t size, size_t align);
+void haki_os_release(void *p, size_t size);
+/* Makes a reserved range readable and writable; its bytes are zero when first touched. */
+bool haki_os_commit(void *p, size_t size);
+/* Gives the memory back, keeps the range committed. *zeroed says whether it reads as zero now.
+ * `lazily`: MADV_FREE. False: nothing changed, contents still there (mlock, seccomp). */
+bool haki_os_purge(void *p, size_t size, bool lazily, bool *zeroed);
+/* Moves the pages of [from, from+size) to `to` (both committed, disjoint, ours). `from` reads as
+ * zero afterwards and stays committed. False: the kernel cannot; nothing changed. */
+bool haki_os_move_pages(void *from, void *to, size_t size);
+/* After move_pages(): makes [p, p+size) one fresh committed mapping again, contents zero. */
+bool haki_os_refresh(void *p, size_t size);
+/* Asks for huge pages in a committed range; false: not to be had. */
+bool haki_os_hugepages(void *p, size_t size);
+uint64_t haki_os_now_coarse(void);  /* ns, monotonic, about 4 ms steps, cheap */
+uint64_t haki_os_now(void);         /* ns, monotonic, precise */
+size_t haki_os_resident(void);      /* RSS in bytes; 0 when unknown */
+size_t haki_os_address_limit(void); /* RLIMIT_AS, SIZE_MAX when none */
+bool haki_os_secure(void);          /* set-uid or like: do not trust the environment */
+unsigned haki_os_cpus(void);
+
+#if HAK_FAULT
+/* Fault injection: calls are counted over all of reserve, commit, purge, move, refresh, hugepages
+ * and metadata allocation. The call number `at` (1 = next) fails, with `sticky` all later ones too. */
+enum haki_fault_kind {
+  HAK_FAULT_RESERVE = 1,
+  HAK_FAULT_COMMIT = 2,
+  HAK_FAULT_PURGE = 4,
+  HAK_FAULT_MOVE = 8,
+  HAK_FAULT_REFRESH = 16,
+  HAK_FAULT_HUGE = 32,
+  HAK_FAULT_META = 64,
+  HAK_FAULT_ALL = 127
+};
+void haki_fault_arm(unsigned kinds, uint64_t at, bool sticky);
+void haki_fault_random(unsigned kinds, uint32_t seed, uint32_t one_in); /* one_in 0: off */
+void haki_fault_disarm(void);
+uint64_t haki_fault_count(void);                /* matching calls since arm */
+uint64_t haki_fault_hits(void);                 /* of those, failed */
+bool haki_fault_hit(enum haki_fault_kind kind); /* asked by each call: fail now? */
+#else
+#define haki_fault_hit(kind) false
+#endif
+
+#endif
