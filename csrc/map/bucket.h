@@ -1,0 +1,15 @@
+/* bucket.h - what chunk.c and purge.c share.
+ * Owns:  nothing.   Locks: CHUNK for all of it.   Start: haki_buckets. */
+#ifndef HAK_BUCKET_H
+#define HAK_BUCKET_H
+
+#include "map/page.h"
+
+enum { HAK_BUCKETS = 8, HAK_BUCKET_EMPTY = 7 }; /* 7: all 64 pages free */
+
+extern hak_list haki_buckets[HAK_BUCKETS];
+void haki_chunk_rebucket(struct chunk *c);
+/* Chunks that hold nothing any more go back to their region. */
+void haki_chunks_release(struct haki_region *r, struct chunk *c, size_t n);
+
+#endif

@@ -1,0 +1,46 @@
+/* chunk.h - runs of pages and of chunks.
+ * Why:   everything above takes memory here and gives it back here, so that one place knows what
+ *        is free, what is dirty and when it is purged.
+ * Owns:  chunks, free pages, purging.   Not: charges (the caller has reserved them), regions.
+ * Locks: CHUNK (and PURGE while memory is purged) inside each call; callers hold none that is ranked above.
+ * Start: haki_pages_take(). */
+#ifndef HAK_CHUNK_H
+#define HAK_CHUNK_H
+
+#include "map/page.h"
+
+enum {
+#if HAK_AUDIT_BUILD
+  HAK_RUN_PAGES_MAX = 4, /* small, so that tests meet huge blocks early */
+#else
+  HAK_RUN_PAGES_MAX = 32,
+#endif
+};
+
+/* n contiguous pages inside one chunk, the first aligned to `align` pages (power of two). Their
+ * kind is FREE, `touched` says which units may hold old data. NULL: no memory.
+ * pre: 1 <= n <= HAK_CHUNK_PAGES. */
+struct page *haki_pages_take(size_t n, size_t align);
+/* Gives pages back. pre: kind is FREE already and `touched` is right on each page. */
+void haki_pages_give(struct page *first, size_t n);
+/* Takes the `more` pages behind a run of n; false: not free. */
+bool haki_pages_extend(struct page *first, size_t n, size_t more);
+
+/* n contiguous whole chunks; memory reads as zero. kind is set to HUGE and BODY. */
+struct page *haki_chunks_take(size_t n, size_t align);
+/* Gives whole chunks back; the first `bytes` of them may hold data. */
+void haki_chunks_give(struct page *first, size_t n, size_t bytes);
+bool haki_chunks_extend(struct page *first, size_t n, size_t more);
+void haki_chunks_set_moved(struct page *first, size_t n);
+/* The chunk-aligned first page of the huge block that covers p; NULL: none does. */
+struct page *haki_chunks_head(const void *p);
+
+/* Purges free memory older than purge.decay (`all`: any age). Returns the bytes purged.
+ * pre: no lock held. */
+size_t haki_purge(bool all);
+/* haki_purge() when its time has come; cheap otherwise. */
+void haki_purge_tick(void);
+
+extern struct haki_lock haki_chunk_lock, haki_purge_lock;
+
+#endif

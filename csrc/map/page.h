@@ -1,0 +1,163 @@
+/* page.h - descriptors of 64 KiB pages, and how an address finds its own.
+ *
+ * Why:   blocks carry no header, so that 56 bytes cost 56 bytes and a stray write past a block
+ *        cannot corrupt the allocator's structure of its neighbour page.
+ * Owns:  struct page, struct chunk, the region directory (read side).
+ * Not:   who takes pages (chunk.c), what is in them (pool/).
+ * Locks: look-up takes none: a region is published once, complete, and never moves or goes away.
+ *        A page's fields belong to its owner; those that others read are relaxed atomics.
+ * Start: haki_page_of().
+ *
+ *   region  |<------------------------- 256 GiB of address space ------------------------->|
+ *   chunk   |  4 MiB   |  4 MiB   | ...                                 one struct chunk each
+ *   page    |64K|64K|..|                                                one struct page each
+ *
+ * address -> page is a subtraction, a range check, a shift and an addition; the descriptor array
+ * lies outside of the region. */
+#ifndef HAK_PAGE_H
+#define HAK_PAGE_H
+
+#include "base/debug.h"
+#include "base/list.h"
+
+enum {
+  HAK_PAGE_SHIFT = 16,
+  HAK_PAGE_SIZE = 1 << HAK_PAGE_SHIFT,
+  HAK_CHUNK_SHIFT = 22,
+  HAK_CHUNK_SIZE = 1 << HAK_CHUNK_SHIFT,
+  HAK_CHUNK_PAGES = HAK_CHUNK_SIZE / HAK_PAGE_SIZE,
+  HAK_UNIT = 4096, /* commit and charge are counted in these */
+  HAK_UNITS_PER_PAGE = HAK_PAGE_SIZE / HAK_UNIT,
+  HAK_REGIONS_MAX = 64,
+};
+
+struct haki_heap;
+
+enum page_kind {
+  HAK_PAGE_FREE = 0,  /* in no use; `was_large` remembers a freed large block's start */
+  HAK_PAGE_SLAB,      /* first page of a slab */
+  HAK_PAGE_INNER,     /* further page of a slab; `back` pages after the first */
+  HAK_PAGE_NURSERY,   /* shared by young Lua arenas */
+  HAK_PAGE_RUN,       /* first page of a large block inside one chunk */
+  HAK_PAGE_HUGE,      /* first page of a large block made of whole chunks */
+  HAK_PAGE_RETAINED,  /* empty, kept by an arena after a reset */
+};
+
+enum page_flag {
+  HAK_PAGE_LISTED = 1,    /* in its heap's list of available slabs of the class */
+  HAK_PAGE_KEPT = 4,      /* empty, counted among the slabs kept so */
+  HAK_PAGE_WAS_LARGE = 2, /* on a free page: a large block started here and was freed */
+};
+
+/* One cache line; the upper half is what a free touches.
+ * INV page-1: live + held == carved - length(free) - length(remote list), blocks in bins are live.
+ * INV page-2: held != 0 only on a full page, which is then not listed. */
+struct page {
+  _Atomic(struct haki_heap *) owner; /* NULL unless a slab */
+  union {
+    void *free;  /* slab: blocks freed by the owner */
+    size_t size; /* run, huge: bytes asked for, rounded to HAK_UNIT */
+  };
+  hak_live_t live;             /* blocks handed out; 0 or below calls for the slow path */
+  _Atomic(uint32_t) held;      /* full: the part of the count that `live` does not show */
+  union {
+    _Atomic(uintptr_t) remote; /* slab: blocks freed by others | HAK_REMOTE_QUEUED */
+    struct haki_large *large;  /* run, huge: whose block */
+  };
+  _Atomic(uint8_t) kind, cls;
+  uint8_t back;
+  _Atomic(uint8_t) flags;
+  _Atomic(uint16_t) touched; /* units from the start that may hold memory, used or not */
+  _Atomic(uint16_t) carved;  /* slab: blocks carved so far */
+  hak_list link; /* slab: available or full list; large, retained: the arena's list */
+  union {
+    struct page *inbound_next; /* slab: link in the owner's inbound stack */
+    struct nursery_units *units; /* nursery: who has which piece */
+    size_t length;               /* run: pages, huge: chunks */
+  };
+};
+_Static_assert(sizeof(struct page) == 64, "a page descriptor is one cache line");
+
+enum chunk_kind {
+  HAK_CHUNK_NONE = 0, /* in no use */
+  HAK_CHUNK_SPLIT,    /* split into pages */
+  HAK_CHUNK_HUGE,     /* first chunk of a huge block */
+  HAK_CHUNK_BODY,     /* further chunk of a huge block */
+};
+
+/* Guarded by the CHUNK lock.
+ * INV chunk-1: dirty is a subset of free; a page that is free and not dirty reads as zero.
+ * INV chunk-2: a SPLIT chunk is in exactly one bucket, that of its longest free run. */
+struct chunk {
+  _Alignas(HAK_CACHE_LINE) hak_list link;
+  uint64_t free;    /* bit i: page i is free */
+  uint64_t dirty;   /* of those: holds memory */
+  uint64_t touched; /* pages that were ever in use: tells purged from never committed */
+  uint64_t since;   /* coarse time at which dirty became non-zero */
+  uint32_t bucket;
+  bool committed;   /* readable and writable */
+  bool moved;       /* its mapping was moved here: made fresh when given back */
+  bool huge_asked;  /* huge pages asked for */
+};
+_Static_assert(sizeof(struct chunk) == 64, "chunk descriptors do not straddle cache lines");
+
+/* Published complete, then counted; never changed or removed after that, but for what the CHUNK
+ * lock guards. */
+struct haki_region {
+  uintptr_t base;
+  size_t span;
+  struct page *pages;
+  struct chunk *chunks;
+  _Atomic(uint8_t) *kind;  /* enum chunk_kind, per chunk */
+  uint32_t chunk_count;
+  _Atomic(uint32_t) fresh; /* chunks from here on were never used */
+  uint32_t lowest;         /* no unused chunk below this one */
+#if HAK_HARDENED
+  _Atomic(uint8_t) *out;   /* hardened.h: one bit per 8 bytes */
+#endif
+};
+
+extern struct haki_region haki_regions[HAK_REGIONS_MAX];
+extern _Atomic(uint32_t) haki_region_count; /* release: pairs with haki_region_of() */
+
+HAK_INLINE struct haki_region *haki_region_of(const void *p) {
+  uint32_t n = atomic_load_explicit(&haki_region_count, memory_order_acquire);
+  for (uint32_t i = 0; i < n; i++)
+    if ((uintptr_t)p - haki_regions[i].base < haki_regions[i].span) return &haki_regions[i];
+  return NULL;
+}
+
+/* The descriptor of the page that holds p; NULL: outside of all regions. Any address may be asked. */
+HAK_INLINE struct page *haki_page_of(const void *p) {
+  struct haki_region *r = haki_region_of(p);
+  return r ? &r->pages[((uintptr_t)p - r->base) >> HAK_PAGE_SHIFT] : NULL;
+}
+
+HAK_INLINE struct haki_region *haki_page_region(const struct page *page) {
+  struct haki_region *r = haki_regions;
+  while ((size_t)((const char *)page - (const char *)r->pages) >=
+         (r->span >> HAK_PAGE_SHIFT) * sizeof(struct page))
+    r++;
+  return r;
+}
+
+HAK_INLINE void *haki_page_start(const struct page *page) {
+  struct haki_region *r = haki_page_region(page);
+  return (void *)(r->base + ((uintptr_t)(page - r->pages) << HAK_PAGE_SHIFT));
+}
+
+HAK_INLINE unsigned haki_page_kind(const struct page *p) {
+  return atomic_load_explicit(&((struct page *)p)->kind, memory_order_relaxed);
+}
+HAK_INLINE struct haki_heap *haki_page_owner(const struct page *p) {
+  return atomic_load_explicit(&((struct page *)p)->owner, memory_order_relaxed);
+}
+HAK_INLINE unsigned haki_page_class(const struct page *p) {
+  return atomic_load_explicit(&((struct page *)p)->cls, memory_order_relaxed);
+}
+/* Sets a field that others may read meanwhile. */
+#define HAK_PAGE_SET(page, field, value) \
+  atomic_store_explicit(&(page)->field, (value), memory_order_relaxed)
+#define HAK_PAGE_GET(page, field) atomic_load_explicit(&(page)->field, memory_order_relaxed)
+
+#endif

@@ -1,0 +1,127 @@
+/* purge.c - gives free memory back to the operating system after a while.
+ * Why:   memory that is reused soon is worth keeping, memory that is not is the user's.
+ * Owns:  the time of the next purge.
+ * Locks: PURGE for the whole of a purge, so that a fork never meets one half-way; CHUNK only while
+ *        pages are set aside or put back, never across madvise.
+ * Start: haki_purge().
+ *
+ * A page that is being purged is neither free nor dirty: nobody can take it meanwhile. */
+#include "base/knob.h"
+#include "base/stat.h"
+#include "map/bucket.h"
+#include "map/chunk.h"
+#include "map/region.h"
+#include "os/os.h"
+
+#include <string.h>
+
+struct haki_lock haki_purge_lock = HAK_LOCK_INIT(HAK_RANK_PURGE);
+static _Atomic(uint64_t) next_purge;
+
+/* pre: PURGE held, the pages set aside. Returns the bytes purged. */
+static size_t purge_run(struct page *p, size_t n, bool lazily) {
+  bool zeroed = false;
+  if (!haki_os_purge(haki_page_start(p), n << HAK_PAGE_SHIFT, lazily, &zeroed)) return 0;
+  size_t bytes = 0;
+  for (size_t i = 0; i < n; i++) {
+    bytes += (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
+    if (zeroed) HAK_PAGE_SET(&p[i], touched, 0);
+  }
+  return bytes;
+}
+
+static size_t purge_chunk(struct haki_region *r, struct chunk *c, uint64_t older_than,
+                          bool lazily) {
+  size_t bytes = 0;
+  haki_lock(&haki_chunk_lock);
+  uint64_t map = 0;
+  if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT && c->since <= older_than)
+    map = c->dirty;
+  if (map != 0) {
+    c->free &= ~map;
+    c->dirty = 0;
+    haki_chunk_rebucket(c);
+  }
+  haki_unlock(&haki_chunk_lock);
+  uint64_t failed = 0, left = map;
+  while (left != 0) {
+    unsigned at = (unsigned)__builtin_ctzll(left), n = 0;
+    while (at + n < 64 && (left >> (at + n) & 1) != 0) n++;
+    uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << at;
+    size_t got = purge_run(haki_chunk_pages(r, c) + at, n, lazily);
+    if (got == 0) failed |= mask;
+    bytes += got;
+    left &= ~mask;
+  }
+  haki_lock(&haki_chunk_lock);
+  if (map != 0) {
+    c->free |= map;
+    c->dirty |= failed; /* contents are still there: try again in a while */
+    if (failed != 0) c->since = haki_os_now_coarse();
+    haki_chunk_rebucket(c);
+  }
+  if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT && c->free == ~0ull &&
+      c->dirty == 0 && !lazily) {
+    haki_list_remove(&c->link);
+    haki_chunks_release(r, c, 1);
+  }
+  haki_unlock(&haki_chunk_lock);
+  return bytes;
+}
+
+/* pre: PURGE held. */
+static size_t purge_older(uint64_t older_than, bool lazily) {
+  size_t bytes = 0;
+  uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_acquire);
+  for (uint32_t i = 0; i < count; i++) {
+    struct haki_region *r = &haki_regions[i];
+    uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
+    for (uint32_t k = 0; k < fresh; k++)
+      if (haki_chunk_kind(r, k) == HAK_CHUNK_SPLIT)
+        bytes += purge_chunk(r, &r->chunks[k], older_than, lazily);
+  }
+  return bytes;
+}
+
+size_t haki_purge(bool all) {
+  uint64_t now = haki_os_now_coarse(), decay = HAK_KNOB(purge, decay);
+  haki_lock(&haki_purge_lock);
+  size_t bytes = purge_older(all ? UINT64_MAX : now > decay ? now - decay : 0, false);
+  haki_unlock(&haki_purge_lock);
+  return bytes;
+}
+
+void haki_purge_tick(void) {
+  uint64_t mode = HAK_KNOB(purge, mode);
+  if (mode == 2) return;
+  uint64_t now = haki_os_now_coarse(), decay = HAK_KNOB(purge, decay);
+  uint64_t due = atomic_load_explicit(&next_purge, memory_order_relaxed);
+  if (HAK_LIKELY(now < due && due <= now + decay)) return;
+  if (!haki_trylock(&haki_purge_lock)) return;
+  /* twice per decay time: memory stays between one and one and a half of it */
+  atomic_store_explicit(&next_purge, now + decay / 2, memory_order_relaxed);
+  purge_older(now > decay ? now - decay : 0, mode == 1);
+  haki_unlock(&haki_purge_lock);
+}
+
+void haki_chunks_give(struct page *first, size_t n, size_t bytes) {
+  struct haki_region *r = haki_page_region(first);
+  struct chunk *c = haki_chunk_of_page(r, first);
+  char *start = haki_page_start(first);
+  bool zeroed = false;
+  bool moved = c->moved || (n > 1 && c[n - 1].moved); /* ours alone: no lock needed to read */
+  if (moved) {
+    zeroed = haki_os_refresh(start, n << HAK_CHUNK_SHIFT);
+  } else if (bytes != 0) {
+    haki_os_purge(start, bytes, false, &zeroed);
+  } else {
+    zeroed = true;
+  }
+  if (!zeroed) memset(start, 0, bytes); /* mlock or seccomp said no: clear by hand */
+  haki_lock(&haki_chunk_lock);
+  for (size_t i = 0; i < n; i++) {
+    if (moved && zeroed) c[i].moved = c[i].huge_asked = false;
+  }
+  haki_chunks_release(r, c, n);
+  haki_unlock(&haki_chunk_lock);
+}

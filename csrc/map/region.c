@@ -1,0 +1,140 @@
+/* region.c - reserves regions and finds room for chunks in them.
+ * Why:   see region.h. A reservation is halved until the system grants it; under an address limit
+ *        the first one asks for an eighth of it, since PROT_NONE space counts there.
+ * Owns:  haki_regions[], haki_region_count.
+ * Locks: CHUNK. Readers of the directory take none: an entry is complete before it is counted.
+ * Start: haki_region_find(). */
+#include "map/region.h"
+
+#include "base/knob.h"
+#include "base/log.h"
+#include "base/stat.h"
+#include "map/meta.h"
+#include "os/os.h"
+
+enum { MIN_REGION = 4 * HAK_CHUNK_SIZE };
+
+struct haki_region haki_regions[HAK_REGIONS_MAX];
+_Atomic(uint32_t) haki_region_count;
+
+static size_t table_bytes(size_t span) {
+  size_t chunks = span >> HAK_CHUNK_SHIFT;
+  return (HAK_HARDENED ? haki_align_up(span / 64, 4096) : 0) +
+         haki_align_up((span >> HAK_PAGE_SHIFT) * sizeof(struct page), 4096) +
+         haki_align_up(chunks * sizeof(struct chunk), 4096) + haki_align_up(chunks, 4096);
+}
+
+/* Reserves `span` bytes and their descriptors. False: not to be had, nothing kept. */
+static bool reserve(struct haki_region *r, size_t span) {
+  char *base = haki_os_reserve(span, HAK_CHUNK_SIZE);
+  if (base == NULL) return false;
+  size_t bytes = table_bytes(span);
+  char *table = haki_os_reserve(bytes, 4096);
+  if (table == NULL || !haki_os_commit(table, bytes)) {
+    if (table != NULL) haki_os_release(table, bytes);
+    haki_os_release(base, span);
+    return false;
+  }
+  size_t chunks = span >> HAK_CHUNK_SHIFT;
+  r->base = (uintptr_t)base;
+  r->span = span;
+  r->chunk_count = (uint32_t)chunks;
+  r->pages = (struct page *)table;
+  table += haki_align_up((span >> HAK_PAGE_SHIFT) * sizeof(struct page), 4096);
+  r->chunks = (struct chunk *)table;
+  table += haki_align_up(chunks * sizeof(struct chunk), 4096);
+  r->kind = (_Atomic(uint8_t) *)table;
+#if HAK_HARDENED
+  r->out = (_Atomic(uint8_t) *)(table + haki_align_up(chunks, 4096));
+#endif
+  r->lowest = 0;
+  return true;
+}
+
+/* pre: CHUNK held. Adds a region with room for n chunks. */
+static struct haki_region *add_region(size_t n) {
+  uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_relaxed);
+  if (count == HAK_REGIONS_MAX || n > (SIZE_MAX >> (HAK_CHUNK_SHIFT + 2))) return NULL;
+  size_t need = n << HAK_CHUNK_SHIFT;
+  if (need < MIN_REGION) need = MIN_REGION;
+  size_t want = HAK_KNOB(os, region);
+  size_t limit = haki_os_address_limit();
+  if (limit != SIZE_MAX && want > limit / 8) want = limit / 8;
+  want = haki_align_down(want, HAK_CHUNK_SIZE);
+  if (want < need) want = need;
+  struct haki_region *r = &haki_regions[count];
+  for (;;) {
+    if (reserve(r, want)) break;
+    if (want == need) return NULL;
+    want = haki_align_down(want / 2, HAK_CHUNK_SIZE);
+    if (want < need) want = need;
+  }
+  /* release: pairs with haki_region_of() */
+  atomic_store_explicit(&haki_region_count, count + 1, memory_order_release);
+  HAK_STAT_ADD(os, region, want);
+  HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Region %u: %zu MiB of address space", count, want >> 20);
+  return r;
+}
+
+/* First fit from the lowest unused chunk on; UINT32_MAX: none. */
+static uint32_t find_in(struct haki_region *r, size_t n, size_t align) {
+  uint32_t at = r->lowest;
+  while (at + n <= r->chunk_count) {
+    uintptr_t address = r->base + ((uintptr_t)at << HAK_CHUNK_SHIFT);
+    at += (uint32_t)((haki_align_up(address, align << HAK_CHUNK_SHIFT) - address) >>
+                     HAK_CHUNK_SHIFT);
+    if (at + n > r->chunk_count) break;
+    size_t k = 0;
+    while (k < n && haki_chunk_kind(r, at + k) == HAK_CHUNK_NONE) k++;
+    if (k == n) return at;
+    at += (uint32_t)k + 1;
+  }
+  return UINT32_MAX;
+}
+
+bool haki_region_commit(struct haki_region *r, uint32_t at, size_t n) {
+  for (size_t i = 0; i < n;) {
+    size_t k = i;
+    while (k < n && !r->chunks[at + k].committed) k++;
+    if (k > i) {
+      char *p = (char *)r->base + ((uintptr_t)(at + i) << HAK_CHUNK_SHIFT);
+      if (!haki_os_commit(p, (k - i) << HAK_CHUNK_SHIFT)) return false;
+      for (size_t j = i; j < k; j++) r->chunks[at + j].committed = true;
+    }
+    i = k + 1;
+  }
+  uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_relaxed);
+  if (at + n > fresh) {
+    haki_meta_add((at + n - fresh) *
+                  (HAK_CHUNK_PAGES * sizeof(struct page) + sizeof(struct chunk) + 1));
+    atomic_store_explicit(&r->fresh, (uint32_t)(at + n), memory_order_release);
+  }
+  return true;
+}
+
+void haki_region_set_kind(struct haki_region *r, uint32_t at, size_t n, enum chunk_kind first,
+                          enum chunk_kind rest) {
+  for (size_t i = 0; i < n; i++)
+    atomic_store_explicit(&r->kind[at + i], (uint8_t)(i == 0 ? first : rest),
+                          memory_order_relaxed);
+  if (first == HAK_CHUNK_NONE) {
+    if (at < r->lowest) r->lowest = at;
+  } else {
+    while (r->lowest < r->chunk_count && haki_chunk_kind(r, r->lowest) != HAK_CHUNK_NONE)
+      r->lowest++;
+  }
+}
+
+struct chunk *haki_region_find(size_t n, size_t align, struct haki_region **region) {
+  uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_relaxed);
+  for (uint32_t i = 0; i <= count; i++) {
+    struct haki_region *r = i < count ? &haki_regions[i] : add_region(n + align - 1);
+    if (r == NULL) return NULL;
+    uint32_t at = find_in(r, n, align);
+    if (at == UINT32_MAX) continue;
+    if (!haki_region_commit(r, at, n)) return NULL;
+    *region = r;
+    return &r->chunks[at];
+  }
+  return NULL;
+}
