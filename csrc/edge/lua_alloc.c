@@ -1,0 +1,150 @@
+/* lua_alloc.c - hak_lua_alloc(), a lua_Alloc on any arena.
+ *
+ * Why:   a Lua VM tells the size on free, asks for 8-byte granularity and runs in one thread at a
+ *        time: a private arena serves it without atomics, without thread-local storage.
+ * Owns:  nothing.   Not: lua.h; hakmem_lua.h has what needs it.
+ * Locks: none.
+ * Start: hak_lua_alloc().
+ *
+ * The address decides which page, and so which class, a block has; `osize` is believed for blocks
+ * of the nursery only. A shrink that cannot move returns the same pointer, and the VM later frees
+ * it with the small size: no harm, for the reason just given. */
+#include <errno.h>
+#include <string.h>
+
+#include "heap/alloc.h"
+#include "heap/core.h"
+#include "map/chunk.h"
+#include "map/hardened.h"
+
+HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+  struct hak_arena *a = ud;
+  if (HAK_UNLIKELY(a == NULL)) goto slow;
+  if (nsize == 0) {
+    struct page *page = haki_heap_page_of(&a->lua, ptr);
+    if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != &a->lua)) goto slow;
+    haki_hardened_in(ptr);
+    haki_heap_push(&a->lua, page, ptr);
+    return NULL;
+  }
+  if (HAK_LIKELY(ptr == NULL && nsize <= HAK_TABLE_MAX)) {
+    void *p = haki_heap_pop(&a->lua, haki_class_of_words[(nsize + 7) >> 3]);
+    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
+  }
+slow:
+  return haki_core()->lua_alloc(ud, ptr, osize, nsize);
+}
+
+/* ---- allocation ---- */
+
+/* pre: n <= HAK_SMALL_MAX. */
+static void *try_small(struct hak_arena *a, unsigned c) {
+  struct haki_heap *h = a->is_private ? &a->lua : haki_thread_heap(a);
+  if (HAK_UNLIKELY(h == NULL)) return haki_late_alloc(a, c);
+  void *p = haki_heap_pop(h, c);
+  if (p != NULL) return p;
+  if (h->nursery.limit != 0) p = haki_nursery_alloc(h, c);
+  return p != NULL ? p : haki_heap_refill(h, c);
+}
+
+static void *try_alloc(struct hak_arena *a, size_t n) {
+  return n <= HAK_SMALL_MAX ? try_small(a, haki_class_of(n))
+                            : haki_large_alloc(&a->large, n, 16, false);
+}
+
+HAK_COLD static void *alloc_failed(struct hak_arena *a, size_t n) {
+  if (n > PTRDIFF_MAX - HAK_CHUNK_SIZE) return NULL;
+  haki_arena_release_caches(a);
+  atomic_store_explicit(&a->quota.refused, 0, memory_order_relaxed);
+  void *p = try_alloc(a, n);
+  if (p == NULL && atomic_load_explicit(&a->quota.refused, memory_order_relaxed) != 0)
+    atomic_fetch_add_explicit(&a->quota.refusals, 1, memory_order_relaxed);
+  return p;
+}
+
+static void *alloc(struct hak_arena *a, size_t n) {
+  void *p = n <= PTRDIFF_MAX - HAK_CHUNK_SIZE ? try_alloc(a, n) : NULL;
+  if (HAK_UNLIKELY(p == NULL)) p = alloc_failed(a, n);
+  if (HAK_UNLIKELY(atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0))
+    haki_arena_note_soft(a);
+  if (p == NULL) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  return n <= HAK_SMALL_MAX ? haki_hardened_out(p) : p;
+}
+
+/* ---- blocks of the nursery ---- */
+
+static bool in_nursery(struct hak_arena *a, const void *p) {
+  struct page *page = haki_page_of(p);
+  if (page == NULL || haki_page_kind(page) != HAK_PAGE_NURSERY) return false;
+  HAK_CHECK(haki_nursery_owns(&a->lua, page, p), "invalid free: not owned", p);
+  return true;
+}
+
+/* Classes by the sizes that the VM names. */
+static void *nursery_realloc(struct hak_arena *a, void *p, size_t osize, size_t nsize) {
+  unsigned from = haki_class_of(osize);
+  if (nsize <= HAK_SMALL_MAX) {
+    unsigned to = haki_class_of(nsize);
+    if (to == from || (to > from && haki_nursery_grow(&a->lua, p, from, to))) return p;
+    if (to < from) {
+      haki_nursery_shrink(&a->lua, p, from, to);
+      return p;
+    }
+  }
+  void *q = alloc(a, nsize);
+  if (q == NULL) return NULL;
+  memcpy(q, p, osize);
+  haki_hardened_in(p);
+  haki_nursery_free(&a->lua, p, from);
+  return q;
+}
+
+/* ---- free and realloc ---- */
+
+static struct haki_block block_of(struct hak_arena *a, const void *p) {
+  struct haki_block b = haki_block_of(p);
+  HAK_CHECK(b.arena == a, "invalid free: not owned", p);
+  return b;
+}
+
+static void free_slow(struct hak_arena *a, void *p, size_t osize) {
+  if (in_nursery(a, p)) {
+    haki_hardened_in(p);
+    haki_nursery_free(&a->lua, p, haki_class_of(osize));
+    return;
+  }
+  struct haki_block b = block_of(a, p);
+  haki_block_free(&b, p);
+}
+
+static void *realloc_slow(struct hak_arena *a, void *p, size_t osize, size_t nsize) {
+  if (in_nursery(a, p)) return nursery_realloc(a, p, osize, nsize);
+  struct haki_block b = block_of(a, p);
+  if (b.heap != NULL) {
+    if (nsize <= b.size && haki_class_of(nsize) == haki_page_class(b.page)) return p;
+  } else if (nsize > HAK_SMALL_MAX && nsize <= PTRDIFF_MAX - HAK_CHUNK_SIZE) {
+    void *q = haki_large_resize(b.page, p, nsize);
+    if (q != NULL) {
+      if (atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0)
+        haki_arena_note_soft(a);
+      return q;
+    }
+  }
+  void *q = alloc(a, nsize);
+  if (q == NULL) return nsize <= b.size ? p : NULL; /* a shrink never fails */
+  size_t n = osize < nsize ? osize : nsize;
+  memcpy(q, p, n < b.size ? n : b.size);
+  if (b.heap == NULL) haki_large_note_copy(b.page->large);
+  haki_block_free(&b, p);
+  return q;
+}
+
+void *haki_api_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+  struct hak_arena *a = ud != NULL ? ud : &haki_default_arena;
+  if (nsize != 0) return ptr == NULL ? alloc(a, nsize) : realloc_slow(a, ptr, osize, nsize);
+  if (ptr != NULL) free_slow(a, ptr, osize);
+  return NULL;
+}

@@ -1,0 +1,83 @@
+/* arena.h - what an arena is.
+ * Why:   one descriptor ties limits, heaps and large blocks together; it is type-stable and reused
+ *        late, so that a stale handle finds a dead arena, not a fault.
+ * Owns:  struct hak_arena, the registry of arenas.
+ * Locks: REGISTRY for the list of arenas and their birth and death; ARENA for every arena's list of
+ *        heaps.
+ * Start: haki_arena_new().
+ *
+ *   private: `lua` serves hak_lua_alloc() with 8-byte classes, `own` (made when first needed) the
+ *            malloc-like calls with 16-byte classes; no thread, no lock.
+ *   shared:  `heaps` has one heap per thread, `orphans` those of exited threads. */
+#ifndef HAK_ARENA_H
+#define HAK_ARENA_H
+
+#include "include/hakmem.h"
+#include "pool/large.h"
+#include "pool/nursery.h"
+#include "pool/small.h"
+
+enum haki_arena_state { HAK_ARENA_DEAD = 0, HAK_ARENA_LIVE };
+
+struct hak_arena {
+  struct haki_heap lua; /* first: hak_lua_alloc() gets it as `ud` */
+  _Atomic(struct haki_heap *) plain; /* fast path of the malloc-like calls: `own`, or the empty heap */
+  _Atomic(struct haki_heap *) own;
+  struct haki_quota quota;
+  struct haki_large large;
+  struct haki_retained retained;
+  bool is_private;
+  bool owner_check;
+  uint32_t slot, generation;
+  _Atomic(uint32_t) state;
+  _Atomic(uint32_t) pins;
+  _Atomic(uintptr_t) owner; /* checked mode: the thread */
+  uint64_t retain;
+  void (*on_soft)(hak_arena *arena, size_t charged, void *ud);
+  void *ud;
+  hak_list heaps, orphans; /* shared */
+  _Atomic(uint32_t) heap_count, orphan_count;
+  hak_cell resets;
+  hak_cell gone[5]; /* refills, fresh, retired, remote_frees, adopted of heaps that are gone */
+  hak_list link;    /* registry or graveyard */
+  char name[32];
+};
+
+extern struct hak_arena haki_default_arena;
+extern struct haki_heap haki_empty_heap; /* bins without blocks: each fast path misses */
+extern struct haki_lock haki_registry_lock, haki_heaps_lock;
+extern hak_list haki_arenas; /* live, the default first; REGISTRY */
+extern _Atomic(uint64_t) haki_arenas_created;
+
+HAK_INLINE bool haki_arena_is_live(const struct hak_arena *a) {
+  return a != NULL && atomic_load_explicit(&((struct hak_arena *)a)->state,
+                                           memory_order_relaxed) == HAK_ARENA_LIVE;
+}
+
+void haki_arena_init_default(void);
+/* The heap of the calling thread in a shared arena; NULL: no memory, or the thread is exiting. */
+struct haki_heap *haki_thread_heap(struct hak_arena *a);
+/* The heap for malloc-like calls on a private arena; NULL with errno. */
+struct haki_heap *haki_private_heap(struct hak_arena *a);
+/* Is h one of the calling thread's? */
+bool haki_heap_is_mine(const struct haki_heap *h);
+/* A block from an orphan of a shared arena, for threads that have no heap any more. */
+void *haki_late_alloc(struct hak_arena *a, unsigned c);
+/* Checked mode: false with EPERM when the caller is not the owner. */
+bool haki_arena_check_owner(struct hak_arena *a);
+/* Calls on_soft when the charge has crossed the soft limit since. */
+void haki_arena_note_soft(struct hak_arena *a);
+/* Everything the arena and the calling thread keep in it goes back; true: something did. */
+void haki_stats_bury(struct hak_arena *a); /* its counters go to the process */
+bool haki_arena_release_caches(struct hak_arena *a);
+void haki_arena_drop_heaps(struct hak_arena *a, bool destroy);
+void haki_heap_retire(struct haki_heap *h); /* counts go to the arena, the descriptor to the pool */
+struct haki_heap *haki_heap_new(struct hak_arena *a);
+void haki_heaps_start(void); /* once */
+/* Trims every heap of the calling thread; bytes uncharged. */
+size_t haki_trim_thread(void);
+
+/* The thread's heap in the default arena; the empty heap before the first and after the last use. */
+extern __thread struct haki_heap *haki_tls_heap;
+
+#endif

@@ -1,0 +1,56 @@
+/* audit.c - every invariant at once, for tests.
+ * Why:   a broken list should stop the test that broke it.
+ * Locks: REGISTRY, ARENA, CHUNK. pre: no other thread allocates.
+ * Start: haki_audit(). */
+#include "heap/arena.h"
+#include "heap/core.h"
+#include "heap/heap.h"
+#include "map/bucket.h"
+#include "map/chunk.h"
+#include "map/region.h"
+
+static bool chunks_ok(void) {
+  bool ok = true;
+  size_t listed = 0, split = 0;
+  haki_lock(&haki_chunk_lock);
+  for (int b = 0; b < HAK_BUCKETS && haki_buckets[b].next != NULL; b++)
+    for (hak_list *l = haki_buckets[b].next; l != &haki_buckets[b]; l = l->next) {
+      const struct chunk *c = HAK_LIST_OF(l, struct chunk, link);
+      ok = ok && (c->dirty & ~c->free) == 0 && c->bucket == (uint32_t)b; /* INV chunk-1, chunk-2 */
+      listed++;
+    }
+  for (uint32_t k = 0; k < atomic_load(&haki_region_count); k++)
+    for (uint32_t i = 0; i < atomic_load(&haki_regions[k].fresh); i++)
+      split += haki_chunk_kind(&haki_regions[k], i) == HAK_CHUNK_SPLIT;
+  haki_unlock(&haki_chunk_lock);
+  return ok && listed == split;
+}
+
+static bool list_ok(hak_list *heaps) {
+  for (hak_list *l = heaps->next; l != heaps; l = l->next)
+    if (!haki_heap_ok(HAK_LIST_OF(l, struct haki_heap, link))) return false;
+  return true;
+}
+
+static bool arena_ok(struct hak_arena *a) {
+  uint64_t hard = haki_cell_get(&a->quota.hard), peak = haki_cell_get(&a->quota.peak);
+  bool ok = haki_cell_get(&a->quota.charged) <= peak && (hard == 0 || peak != 0 || hard >= peak);
+  struct haki_heap *own = a->own;
+  ok = ok && haki_large_ok(&a->large) && haki_heap_ok(&a->lua);
+  ok = ok && (own == NULL || haki_heap_ok(own));
+  haki_lock(&haki_heaps_lock);
+  ok = ok && list_ok(&a->heaps) && list_ok(&a->orphans);
+  haki_unlock(&haki_heaps_lock);
+  return ok;
+}
+
+bool haki_audit(void) {
+  haki_core();
+  bool ok = chunks_ok();
+  haki_lock(&haki_registry_lock);
+  for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next)
+    ok = ok && arena_ok(HAK_LIST_OF(l, struct hak_arena, link));
+  haki_unlock(&haki_registry_lock);
+  HAK_ASSERT(ok);
+  return ok;
+}

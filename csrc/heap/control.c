@@ -1,0 +1,66 @@
+/* control.c - configuration of the process and of single arenas, the log sink.
+ * Why:   knobs belong to base/, which knows no arenas.
+ * Owns:  nothing.
+ * Locks: CONFIG inside base/knob.c.
+ * Start: haki_api_configure(). */
+#include <errno.h>
+
+#include "base/knob.h"
+#include "base/log.h"
+#include "heap/arena.h"
+#include "heap/core.h"
+
+int haki_api_configure(const char *const *names, const char *const *values, size_t n, char *err,
+                       size_t err_size) {
+  return haki_knob_configure(names, values, n, err, err_size);
+}
+
+uint64_t haki_api_knob_value(size_t index) {
+  return index < HAK_KNOB_COUNT
+             ? atomic_load_explicit(&haki_knob_values[index], memory_order_relaxed)
+             : 0;
+}
+
+static void apply(struct hak_arena *a, int id, uint64_t value) {
+  switch (id) {
+    case HAK_KNOB_arena_retain:
+      a->retain = value;
+      break;
+    case HAK_KNOB_arena_nursery:
+      a->lua.nursery.limit = a->is_private ? (uint32_t)value : 0;
+      break;
+    case HAK_KNOB_arena_owner_check:
+      a->owner_check = value != 0;
+      /* checked calls take the slow path, which checks */
+      if (a->own != NULL)
+        atomic_store_explicit(&a->plain, value != 0 ? &haki_empty_heap : a->own,
+                              memory_order_relaxed);
+      break;
+  }
+}
+
+int haki_api_arena_configure(hak_arena *a, const char *const *names, const char *const *values,
+                             size_t n, char *err, size_t err_size) {
+  if (!haki_arena_is_live(a)) return EINVAL;
+  for (int pass = 0; pass < 2; pass++) { /* check all, then set all */
+    for (size_t i = 0; i < n; i++) {
+      int id = haki_knob_find(names[i]);
+      uint64_t value;
+      if (id < 0 || !haki_knob_info_at((size_t)id)->per_arena) {
+        if (err != NULL)
+          haki_format(err, err_size,
+                      id < 0 ? "unknown knob '%s'" : "knob '%s' cannot be set for one arena",
+                      names[i]);
+        return EINVAL;
+      }
+      int error = haki_knob_parse((enum haki_knob_id)id, values[i], &value, err, err_size);
+      if (error != 0) return error;
+      if (pass == 1) apply(a, id, value);
+    }
+  }
+  return 0;
+}
+
+void haki_api_log_set_sink(void (*sink)(int level, const char *line, void *ud), void *ud) {
+  haki_log_set_sink(sink, ud);
+}

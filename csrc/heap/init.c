@@ -1,0 +1,144 @@
+/* init.c - start, copies in one process, fork, shutdown.
+ *
+ * Why:   nothing runs in a constructor; the first call from any thread starts hakmem once.
+ * Owns:  haki_core_in_force, the fork handlers.
+ * Locks: INIT while starting. A fork takes every lock in rank order, so that the child finds each
+ *        structure whole; there the locks are made new.
+ * Start: haki_start().
+ *
+ * The owner among several copies is the first in the loader's order that has our ABI: each copy
+ * comes to the same answer without talking to the others, and what is loaded later comes later in
+ * that order. Objects with hakmem are linked with -z nodelete, so an owner never goes away. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/knob.h"
+#include "base/log.h"
+#include "base/stat.h"
+#include "heap/arena.h"
+#include "heap/core.h"
+#include "map/chunk.h"
+#include "map/meta.h"
+#include "os/os.h"
+
+static void start_here(void);
+
+#define A(type, name, params, args) .name = haki_api_##name,
+#define V(name, params, args) .name = haki_api_##name,
+#define H(type, name, params) .name = haki_api_##name,
+HAK_API const struct hak_core hak_core_v1 = {
+    .abi = HAK_ABI_VERSION,
+    .size = sizeof(struct hak_core),
+    .version = HAK_VERSION,
+    .start = start_here,
+#include "heap/api.def"
+};
+#undef A
+#undef V
+#undef H
+
+_Atomic(const struct hak_core *) haki_core_in_force;
+static struct haki_lock init_lock = HAK_LOCK_INIT(HAK_RANK_INIT);
+static _Atomic(bool) started; /* this copy owns the state */
+
+/* ---- fork ---- */
+
+static struct haki_lock *const fork_locks[] = {
+    &init_lock,        &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock,
+    &haki_nursery_lock, &haki_large_lock, &haki_purge_lock,    &haki_chunk_lock,
+    &haki_meta_lock,
+};
+
+static void before_fork(void) {
+  for (size_t i = 0; i < HAK_COUNT_OF(fork_locks); i++) haki_lock(fork_locks[i]);
+}
+static void in_parent(void) {
+  for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_unlock(fork_locks[i]);
+}
+static void in_child(void) {
+  for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_lock_reinit(fork_locks[i]);
+  HAK_STAT_ADD(forks, children, 1);
+}
+
+/* ---- start ---- */
+
+static void start_here(void) {
+  haki_lock(&init_lock);
+  if (!atomic_load_explicit(&started, memory_order_relaxed)) {
+    int saved = errno;
+    haki_knob_load_env();
+    haki_heaps_start();
+    haki_arena_init_default();
+    pthread_atfork(before_fork, in_parent, in_child);
+    haki_knob_started();
+    HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
+    atomic_store_explicit(&started, true, memory_order_relaxed);
+    errno = saved;
+  }
+  haki_unlock(&init_lock);
+}
+
+/* The name of the i-th loaded object; false: there are fewer. */
+struct object_search {
+  size_t at, seen;
+  char name[4096];
+};
+
+static int copy_name(struct dl_phdr_info *info, size_t size, void *ud) {
+  struct object_search *s = ud;
+  (void)size;
+  if (s->seen++ != s->at) return 0;
+  haki_format(s->name, sizeof s->name, "%s", info->dlpi_name ? info->dlpi_name : "");
+  return 1;
+}
+
+/* The table of the i-th loaded object; the main program has an empty name. */
+static const struct hak_core *table_of(struct object_search *s) {
+  bool is_main = s->name[0] == '\0';
+  if (is_main && s->at != 0) return NULL;
+  void *object = dlopen(is_main ? NULL : s->name, RTLD_LAZY | RTLD_NOLOAD);
+  if (object == NULL) return NULL;
+  const struct hak_core *core = dlsym(object, "hak_core_v1");
+  dlclose(object);
+  return core;
+}
+
+/* The first copy in load order with our ABI; ourselves when there is none. */
+static const struct hak_core *find_owner(void) {
+  struct object_search s = {.at = 0};
+  for (;; s.at++) {
+    s.seen = 0;
+    if (dl_iterate_phdr(copy_name, &s) == 0) return &hak_core_v1;
+    const struct hak_core *core = table_of(&s);
+    if (core == NULL) continue;
+    if (core->abi == HAK_ABI_VERSION && core->size == sizeof *core) return core;
+    haki_warn("another copy of hakmem has ABI %u, this one %u: they run apart", core->abi,
+              HAK_ABI_VERSION);
+  }
+}
+
+HAK_COLD const struct hak_core *haki_start(void) {
+  int saved = errno;
+  const struct hak_core *owner = find_owner(); /* each caller comes to the same answer */
+  owner->start();
+  errno = saved;
+  /* release: pairs with haki_core() */
+  atomic_store_explicit(&haki_core_in_force, owner, memory_order_release);
+  return owner;
+}
+
+/* ---- trim and shutdown ---- */
+
+size_t haki_api_trim(void) {
+  haki_trim_thread();
+  while (haki_tls_heap->slabs != NULL && haki_heap_adopt(haki_tls_heap)) haki_trim_thread();
+  return haki_purge(true);
+}
+
+void haki_api_shutdown(void) { haki_api_trim(); }

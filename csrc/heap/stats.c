@@ -1,0 +1,252 @@
+/* stats.c - statistics are read from the descriptors, not counted on the way.
+ *
+ * Why:   what can be derived at a read costs nothing at an allocation.
+ * Owns:  nothing.
+ * Locks: REGISTRY or ARENA while lists are walked; descriptors are read as they are, relaxed.
+ * Start: haki_api_stats_read().
+ *
+ * Blocks in a thread's bins count as live in their pages. For heaps of the calling thread they are
+ * counted and taken off: its figures are exact. */
+#include <pthread.h>
+#include <string.h>
+
+#include "base/stat.h"
+#include "heap/arena.h"
+#include "heap/core.h"
+#include "map/chunk.h"
+#include "map/meta.h"
+#include "map/region.h"
+#include "os/os.h"
+
+enum { REFILLS, FRESH, RETIRED, REMOTE, ADOPTED, HEAP_CELLS };
+
+struct sums {
+  struct hak_arena *arena; /* NULL: all */
+  uint64_t v[HAK_STAT_COUNT];
+  uint64_t in_chunks; /* bytes of chunks in use */
+  size_t class_blocks[HAK_CLASSES], class_slabs[HAK_CLASSES], class_active[HAK_CLASSES];
+};
+#define SUM(s, group, name) ((s)->v[HAK_STAT(group, name)])
+
+/* ---- slabs and free pages, from the descriptors ---- */
+
+static void add_slab(struct sums *s, struct page *p) {
+  struct haki_heap *h = haki_page_owner(p);
+  if (h == NULL || (s->arena != NULL && haki_heap_arena(h) != s->arena)) return;
+  unsigned c = haki_page_class(p);
+  size_t live = haki_slab_live(p), commit = haki_slab_commit(p), held = 0;
+  for (size_t i = 0; i < haki_slab_pages(c); i++)
+    held += (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
+  SUM(s, small, slabs)++;
+  SUM(s, top, blocks) += live;
+  SUM(s, top, allocated) += live * haki_class_size(c);
+  *(live != 0 ? &SUM(s, top, active) : &SUM(s, top, cached)) += commit;
+  if (held > commit) SUM(s, top, cached) += held - commit; /* of a former life, used again first */
+  s->class_blocks[c] += live;
+  s->class_slabs[c]++;
+  s->class_active[c] += commit;
+}
+
+static void add_free(struct sums *s, const struct chunk *c, unsigned i, const struct page *p) {
+  if (s->arena != NULL || (c->free >> i & 1) == 0) return; /* not free: inside of a run */
+  if ((c->dirty >> i & 1) != 0)
+    SUM(s, top, cached) += (size_t)HAK_PAGE_GET((struct page *)p, touched) * HAK_UNIT;
+  else if ((c->touched >> i & 1) != 0)
+    SUM(s, top, purged) += HAK_PAGE_SIZE;
+}
+
+static void add_retained(struct sums *s, struct page *p) {
+  if (s->arena == NULL) SUM(s, top, cached) += (size_t)HAK_PAGE_GET(p, touched) * HAK_UNIT;
+}
+
+static void add_pages(struct sums *s, struct haki_region *r, size_t at) {
+  struct page *p = &r->pages[at * HAK_CHUNK_PAGES];
+  haki_lock(&haki_chunk_lock);
+  const struct chunk c = r->chunks[at];
+  haki_unlock(&haki_chunk_lock);
+  for (unsigned i = 0; i < HAK_CHUNK_PAGES; i++) {
+    unsigned kind = haki_page_kind(&p[i]);
+    if (kind == HAK_PAGE_SLAB) add_slab(s, &p[i]);
+    if (kind == HAK_PAGE_FREE) add_free(s, &c, i, &p[i]);
+    if (kind == HAK_PAGE_RETAINED) add_retained(s, &p[i]);
+    if (kind == HAK_PAGE_NURSERY && s->arena == NULL) SUM(s, top, cached) += HAK_PAGE_SIZE;
+  }
+}
+
+static void add_regions(struct sums *s) {
+  uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_acquire);
+  for (uint32_t k = 0; k < count; k++) {
+    struct haki_region *r = &haki_regions[k];
+    uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
+    for (uint32_t i = 0; i < fresh; i++) {
+      unsigned kind = haki_chunk_kind(r, i);
+      if (kind != HAK_CHUNK_NONE) s->in_chunks += HAK_CHUNK_SIZE;
+      if (kind == HAK_CHUNK_SPLIT) add_pages(s, r, i);
+    }
+  }
+}
+
+/* ---- heaps and arenas ---- */
+
+static void add_heap(struct sums *s, struct haki_heap *h) {
+  SUM(s, small, refills) += haki_cell_get(&h->refills);
+  SUM(s, small, fresh) += haki_cell_get(&h->fresh);
+  SUM(s, small, retired) += haki_cell_get(&h->retired);
+  SUM(s, small, remote_frees) += haki_cell_get(&h->remote_frees);
+  SUM(s, small, adopted) += haki_cell_get(&h->adopted);
+  SUM(s, top, metadata) += sizeof *h + (h->slabs != NULL ? sizeof *h->slabs : 0);
+  if (atomic_load_explicit(&h->thread, memory_order_relaxed) != (uintptr_t)pthread_self()) return;
+  /* ours: what waits in the bins is not live */
+  size_t in_bins[HAK_CLASSES] = {0}, nursery_blocks = 0, nursery_bytes = 0;
+  haki_heap_count_bins(h, in_bins, &nursery_blocks, &nursery_bytes);
+  for (unsigned c = 0; c < HAK_CLASSES; c++) {
+    SUM(s, top, blocks) -= in_bins[c];
+    SUM(s, top, allocated) -= in_bins[c] * haki_class_size(c);
+    s->class_blocks[c] -= in_bins[c];
+  }
+  SUM(s, top, blocks) -= nursery_blocks;
+  SUM(s, top, allocated) -= nursery_bytes;
+}
+
+static void add_list(struct sums *s, hak_list *heaps) {
+  for (hak_list *l = heaps->next; l != heaps; l = l->next)
+    add_heap(s, HAK_LIST_OF(l, struct haki_heap, link));
+}
+
+static void add_nursery(struct sums *s, const struct haki_nursery *n) {
+  uint64_t bytes = haki_cell_get(&n->bytes);
+  SUM(s, nursery, bytes) += bytes;
+  SUM(s, top, active) += bytes;
+  SUM(s, top, blocks) += haki_cell_get(&n->blocks);
+  SUM(s, top, allocated) += haki_cell_get(&n->used);
+  if (s->arena == NULL) SUM(s, top, cached) -= bytes; /* its pages were counted as free whole */
+}
+
+static void add_large(struct sums *s, const struct haki_large *l) {
+  uint64_t count = haki_cell_get(&l->count), bytes = haki_cell_get(&l->bytes);
+  SUM(s, large, blocks) += count;
+  SUM(s, large, bytes) += bytes;
+  SUM(s, large, allocs) += haki_cell_get(&l->allocs);
+  SUM(s, large, in_place) += haki_cell_get(&l->in_place);
+  SUM(s, large, remaps) += haki_cell_get(&l->remaps);
+  SUM(s, large, copies) += haki_cell_get(&l->copies);
+  SUM(s, top, blocks) += count;
+  SUM(s, top, allocated) += bytes;
+  SUM(s, top, active) += bytes;
+}
+
+static void add_gone(struct sums *s, const struct hak_arena *a) {
+  static const enum haki_stat_id ids[HEAP_CELLS] = {
+      HAK_STAT(small, refills), HAK_STAT(small, fresh), HAK_STAT(small, retired),
+      HAK_STAT(small, remote_frees), HAK_STAT(small, adopted)};
+  for (int i = 0; i < HEAP_CELLS; i++) s->v[ids[i]] += haki_cell_get(&a->gone[i]);
+}
+
+/* What the arena counts itself; slabs come from the descriptors. */
+static void add_arena(struct sums *s, struct hak_arena *a) {
+  haki_lock(&haki_heaps_lock);
+  add_heap(s, &a->lua);
+  struct haki_heap *own = a->own;
+  if (own != NULL) add_heap(s, own);
+  add_list(s, &a->heaps);
+  add_list(s, &a->orphans);
+  add_gone(s, a);
+  haki_unlock(&haki_heaps_lock);
+  add_nursery(s, &a->lua.nursery);
+  add_large(s, &a->large);
+  uint64_t charged = haki_cell_get(&a->quota.charged), peak = haki_cell_get(&a->quota.peak);
+  SUM(s, top, charged) += charged;
+  if (peak > SUM(s, top, peak)) SUM(s, top, peak) = peak;
+  SUM(s, heaps, live) += atomic_load_explicit(&a->heap_count, memory_order_relaxed);
+  SUM(s, heaps, orphans) += atomic_load_explicit(&a->orphan_count, memory_order_relaxed);
+  SUM(s, arena, resets) += haki_cell_get(&a->resets);
+  SUM(s, limits, refusals) += haki_cell_get(&a->quota.refusals);
+  SUM(s, limits, soft_crossings) += haki_cell_get(&a->quota.crossings);
+}
+
+/* An arena dies: its counters live on in those of the process. */
+void haki_stats_bury(struct hak_arena *a) {
+  struct sums s = {.arena = a};
+  add_arena(&s, a);
+  static const enum haki_stat_id counters[] = {
+#define S(group, name, kind, ...) HAK_STAT_IF_##kind(HAK_STAT(group, name))
+#define HAK_STAT_IF_COUNTER(id) id,
+#define HAK_STAT_IF_GAUGE(id)
+#define HAK_STAT_IF_PEAK(id)
+#include "base/stats.def"
+#undef S
+  };
+  for (size_t i = 0; i < HAK_COUNT_OF(counters); i++)
+    atomic_fetch_add_explicit(&haki_stat_shared[counters[i]], s.v[counters[i]],
+                              memory_order_relaxed);
+}
+
+/* ---- the sums ---- */
+
+static _Atomic(uint64_t) process_peak; /* highest sum of charges that a read has seen */
+
+static void add_process(struct sums *s) {
+  haki_lock(&haki_registry_lock);
+  for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
+    add_arena(s, HAK_LIST_OF(l, struct hak_arena, link));
+    SUM(s, arena, live)++;
+  }
+  haki_unlock(&haki_registry_lock);
+  for (int i = 0; i < HAK_STAT_COUNT; i++)
+    s->v[i] += atomic_load_explicit(&haki_stat_shared[i], memory_order_relaxed);
+  uint64_t seen = atomic_load_explicit(&process_peak, memory_order_relaxed);
+  if (SUM(s, top, charged) > SUM(s, top, peak)) SUM(s, top, peak) = SUM(s, top, charged);
+  if (SUM(s, top, peak) > seen)
+    atomic_store_explicit(&process_peak, SUM(s, top, peak), memory_order_relaxed);
+  else
+    SUM(s, top, peak) = seen;
+  SUM(s, top, metadata) = haki_meta_bytes();
+  SUM(s, top, resident) = haki_os_resident();
+  SUM(s, nursery, pages) = haki_nursery_pages();
+  SUM(s, arena, created) = atomic_load_explicit(&haki_arenas_created, memory_order_relaxed);
+  uint64_t named = SUM(s, top, active) + SUM(s, top, cached) + SUM(s, top, purged);
+  SUM(s, top, reserved) = s->in_chunks > named ? s->in_chunks - named : 0;
+}
+
+static void add_one(struct sums *s, struct hak_arena *a) {
+  add_arena(s, a);
+  SUM(s, limits, soft) = haki_cell_get(&a->quota.soft);
+  SUM(s, limits, hard) = haki_cell_get(&a->quota.hard);
+  SUM(s, top, metadata) += sizeof *a - sizeof a->lua;
+  SUM(s, top, cached) += haki_cell_get(&a->retained.bytes);
+}
+
+static void finish(struct sums *s) {
+  uint64_t active = SUM(s, top, active), allocated = SUM(s, top, allocated);
+  SUM(s, top, waste) = active > allocated ? active - allocated : 0;
+  SUM(s, top, mapped) = active + SUM(s, top, cached) + SUM(s, top, purged) +
+                        SUM(s, top, reserved) + SUM(s, top, metadata);
+}
+
+size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
+  if (a != NULL && !haki_arena_is_live(a)) return 0;
+  struct sums s = {.arena = a};
+  add_regions(&s);
+  if (a != NULL)
+    add_one(&s, a);
+  else
+    add_process(&s);
+  finish(&s);
+  for (size_t i = 0; i < n && i < HAK_STAT_COUNT; i++) values[i] = s.v[i];
+  return HAK_STAT_COUNT;
+}
+
+void haki_api_class_stats(hak_arena *a, void (*visit)(const hak_class_stat *, void *), void *ud) {
+  struct sums s = {.arena = a};
+  if (a != NULL && !haki_arena_is_live(a)) return;
+  add_regions(&s);
+  if (a != NULL)
+    add_one(&s, a);
+  else
+    add_process(&s);
+  for (unsigned c = 0; c < HAK_CLASSES; c++)
+    if (s.class_slabs[c] != 0)
+      visit(&(hak_class_stat){haki_class_size(c), s.class_blocks[c], s.class_slabs[c],
+                              s.class_active[c]},
+            ud);
+}
