@@ -17,22 +17,45 @@
 #include "map/chunk.h"
 #include "map/hardened.h"
 
+/* The owner of the state may be another copy of hakmem. */
+static __attribute__((noinline)) void *slow(void *ud, void *ptr, size_t osize, size_t nsize) {
+  return haki_core()->lua_alloc(ud, ptr, osize, nsize);
+}
+
+/* A block of a slab of our own gets another size: the same class, or another bin has a block. */
+static HAK_HOT __attribute__((noinline)) void *resize_own(void *ud, void *ptr, size_t osize,
+                                                          size_t nsize) {
+  struct haki_heap *h = &((struct hak_arena *)ud)->lua;
+  struct page *page = haki_heap_page_of(h, ptr);
+  if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h || nsize > HAK_TABLE_MAX))
+    return slow(ud, ptr, osize, nsize);
+  unsigned from = haki_page_class(page), to = haki_class_of_words[(nsize + 7) >> 3];
+  if (from == to) return ptr;
+  void *p = haki_heap_pop(h, to);
+  if (HAK_UNLIKELY(p == NULL)) return slow(ud, ptr, osize, nsize);
+  size_t size = haki_class_size(from < to ? from : to);
+  memcpy(haki_hardened_out(p), ptr, osize < size ? osize : size);
+  haki_hardened_in(ptr);
+  haki_heap_push(h, page, ptr);
+  return p;
+}
+
 HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
-  struct hak_arena *a = ud;
-  if (HAK_UNLIKELY(a == NULL)) goto slow;
+  struct haki_heap *h = &((struct hak_arena *)ud)->lua;
   if (nsize == 0) {
-    struct page *page = haki_heap_page_of(&a->lua, ptr);
-    if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != &a->lua)) goto slow;
+    struct page *page = haki_heap_page_of(h, ptr);
+    if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h))
+      return slow(ud, ptr, osize, nsize);
     haki_hardened_in(ptr);
-    haki_heap_push(&a->lua, page, ptr);
+    haki_heap_push(h, page, ptr);
     return NULL;
   }
-  if (HAK_LIKELY(ptr == NULL && nsize <= HAK_TABLE_MAX)) {
-    void *p = haki_heap_pop(&a->lua, haki_class_of_words[(nsize + 7) >> 3]);
+  if (ptr != NULL) return resize_own(ud, ptr, osize, nsize);
+  if (HAK_LIKELY(nsize <= HAK_TABLE_MAX)) {
+    void *p = haki_heap_pop(h, haki_class_of_words[(nsize + 7) >> 3]);
     if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
   }
-slow:
-  return haki_core()->lua_alloc(ud, ptr, osize, nsize);
+  return slow(ud, ptr, osize, nsize);
 }
 
 /* ---- allocation ---- */
@@ -76,11 +99,19 @@ static void *alloc(struct hak_arena *a, size_t n) {
 
 /* ---- blocks of the nursery ---- */
 
-static bool in_nursery(struct hak_arena *a, const void *p) {
-  struct page *page = haki_page_of(p);
-  if (page == NULL || haki_page_kind(page) != HAK_PAGE_NURSERY) return false;
-  HAK_CHECK(haki_nursery_owns(&a->lua, page, p), "invalid free: not owned", p);
+static bool in_nursery(struct hak_arena *a, const struct page *page, const void *p) {
+  if (page == NULL || haki_page_owner(page) != &haki_nursery_mark) return false;
+  HAK_CHECK(haki_nursery_slot(page, p) == a->slot, "invalid free: not owned", p);
   return true;
+}
+
+static void nursery_free(struct hak_arena *a, void *p, size_t osize) {
+  struct haki_heap *h = &a->lua;
+  haki_hardened_in(p);
+  if (HAK_LIKELY(!h->nursery.grown && osize <= 128)) /* a young VM's common case */
+    haki_heap_unpop(h, haki_class_of_words[(osize + 7) >> 3], p);
+  else
+    haki_nursery_free_slow(h, p, haki_class_of(osize));
 }
 
 /* Classes by the sizes that the VM names. */
@@ -97,8 +128,7 @@ static void *nursery_realloc(struct hak_arena *a, void *p, size_t osize, size_t 
   void *q = alloc(a, nsize);
   if (q == NULL) return NULL;
   memcpy(q, p, osize);
-  haki_hardened_in(p);
-  haki_nursery_free(&a->lua, p, from);
+  nursery_free(a, p, osize);
   return q;
 }
 
@@ -110,23 +140,10 @@ static struct haki_block block_of(struct hak_arena *a, const void *p) {
   return b;
 }
 
-static void free_slow(struct hak_arena *a, void *p, size_t osize) {
-  if (in_nursery(a, p)) {
-    haki_hardened_in(p);
-    haki_nursery_free(&a->lua, p, haki_class_of(osize));
-    return;
-  }
-  struct haki_block b = block_of(a, p);
-  haki_block_free(&b, p);
-}
-
-static void *realloc_slow(struct hak_arena *a, void *p, size_t osize, size_t nsize) {
-  if (in_nursery(a, p)) return nursery_realloc(a, p, osize, nsize);
-  struct haki_block b = block_of(a, p);
-  if (b.heap != NULL) {
-    if (nsize <= b.size && haki_class_of(nsize) == haki_page_class(b.page)) return p;
-  } else if (nsize > HAK_SMALL_MAX && nsize <= PTRDIFF_MAX - HAK_CHUNK_SIZE) {
-    void *q = haki_large_resize(b.page, p, nsize);
+static void *resize(struct hak_arena *a, const struct haki_block *b, void *p, size_t osize,
+                    size_t nsize) {
+  if (b->heap == NULL && nsize > HAK_SMALL_MAX && nsize <= PTRDIFF_MAX - HAK_CHUNK_SIZE) {
+    void *q = haki_large_resize(b->page, p, nsize);
     if (q != NULL) {
       if (atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0)
         haki_arena_note_soft(a);
@@ -134,16 +151,35 @@ static void *realloc_slow(struct hak_arena *a, void *p, size_t osize, size_t nsi
     }
   }
   void *q = alloc(a, nsize);
-  if (q == NULL) return nsize <= b.size ? p : NULL; /* a shrink never fails */
+  if (q == NULL) return nsize <= b->size ? p : NULL; /* a shrink never fails */
   size_t n = osize < nsize ? osize : nsize;
-  memcpy(q, p, n < b.size ? n : b.size);
-  if (b.heap == NULL) haki_large_note_copy(b.page->large);
-  haki_block_free(&b, p);
+  memcpy(q, p, n < b->size ? n : b->size);
+  if (b->heap == NULL) haki_large_note_copy(b->page->large);
+  haki_block_free(b, p);
   return q;
 }
 
+static void *realloc_slow(struct hak_arena *a, void *p, size_t osize, size_t nsize) {
+  struct page *page = haki_page_of(p);
+  if (in_nursery(a, page, p)) return nursery_realloc(a, p, osize, nsize);
+  struct haki_block b = block_of(a, p);
+  if (b.heap != NULL && nsize <= b.size && haki_class_of(nsize) == haki_page_class(b.page))
+    return p;
+  return resize(a, &b, p, osize, nsize);
+}
+
+static void free_slow(struct hak_arena *a, void *p, size_t osize) {
+  struct page *page = haki_page_of(p);
+  if (in_nursery(a, page, p)) {
+    nursery_free(a, p, osize);
+    return;
+  }
+  struct haki_block b = block_of(a, p);
+  haki_block_free(&b, p);
+}
+
 void *haki_api_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
-  struct hak_arena *a = ud != NULL ? ud : &haki_default_arena;
+  struct hak_arena *a = ud;
   if (nsize != 0) return ptr == NULL ? alloc(a, nsize) : realloc_slow(a, ptr, osize, nsize);
   if (ptr != NULL) free_slow(a, ptr, osize);
   return NULL;

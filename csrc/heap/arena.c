@@ -103,7 +103,6 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   a->lua.retained = is_private ? &a->retained : NULL;
   haki_heap_init(&a->lua, a, &a->quota);
   a->lua.nursery.slot = slot;
-  a->lua.nursery.splittable = true;
   a->lua.nursery.limit = is_private ? (uint32_t)HAK_KNOB(arena, nursery) : 0;
   if (!is_private) a->lua.span = 0; /* threads have heaps of their own: each fast path misses */
   a->on_soft = config != NULL ? config->on_soft : NULL;
@@ -310,7 +309,7 @@ static void drop_blocks(struct hak_arena *a, size_t most, bool destroy) {
   }
   haki_heap_drop(&a->lua, most);
   haki_nursery_release(&a->lua);
-  a->lua.nursery.splittable = true;
+  a->lua.nursery.grown = false;
   if (a->own != NULL) haki_heap_drop(a->own, most);
 }
 

@@ -43,8 +43,8 @@ struct hak_arena {
   char name[32];
 };
 
-extern struct hak_arena haki_default_arena;
-extern struct haki_heap haki_empty_heap; /* bins without blocks: each fast path misses */
+HAK_HIDDEN extern struct hak_arena haki_default_arena;
+HAK_HIDDEN extern struct haki_heap haki_empty_heap; /* bins without blocks: each fast path misses */
 extern struct haki_lock haki_registry_lock, haki_heaps_lock;
 extern hak_list haki_arenas; /* live, the default first; REGISTRY */
 extern _Atomic(uint64_t) haki_arenas_created;
@@ -78,6 +78,6 @@ void haki_heaps_start(void); /* once */
 size_t haki_trim_thread(void);
 
 /* The thread's heap in the default arena; the empty heap before the first and after the last use. */
-extern __thread struct haki_heap *haki_tls_heap;
+HAK_HIDDEN extern __thread struct haki_heap *haki_tls_heap;
 
 #endif

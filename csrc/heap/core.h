@@ -35,7 +35,7 @@ extern HAK_API const struct hak_core hak_core_v1;
 #undef V
 #undef H
 
-extern _Atomic(const struct hak_core *) haki_core_in_force;
+HAK_HIDDEN extern _Atomic(const struct hak_core *) haki_core_in_force;
 const struct hak_core *haki_start(void);
 
 /* The owner's table; starts hakmem at the first call. */

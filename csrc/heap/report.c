@@ -59,15 +59,16 @@ static size_t utf8_length(const unsigned char *s) {
 
 enum style { PLAIN, JSON, PROMETHEUS };
 
-/* An arena's name: any bytes, fit for the inside of a quoted string. */
+/* An arena's name: any bytes, fit for the inside of a quoted string. NULL: it died meanwhile. */
 static void say_name(struct out *o, const char *name, enum style style) {
+  if (name == NULL) return;
   for (const unsigned char *s = (const unsigned char *)name; *s != '\0';) {
     size_t n = utf8_length(s);
     if (n == 0)
       say(o, "\xef\xbf\xbd"); /* U+FFFD */
     else if (style != PLAIN && (*s == '"' || *s == '\\'))
       say(o, "\\%c", *s);
-    else if (style == PROMETHEUS && *s == '\n')
+    else if (style != PLAIN && *s == '\n')
       say(o, "\\n");
     else if (style == JSON && *s < 0x20)
       say(o, "\\u%04x", (unsigned)*s);
@@ -270,6 +271,7 @@ static void note_arena(hak_arena *arena, const uint64_t *values, void *ud) {
 
 static size_t columns_of(const char *name) { /* characters, as far as a terminal cares */
   size_t n = 0;
+  if (name == NULL) return 0;
   for (; *name != '\0'; name++) n += ((unsigned char)*name & 0xc0) != 0x80;
   return n;
 }

@@ -152,7 +152,7 @@ HAK_API int hak_arena_walk(int (*visit)(hak_arena *arena, void *ud), void *ud);
 
 /* ---- Lua ------------------------------------------------------------------------------------ */
 
-/* A lua_Alloc. `arena` (NULL: the default arena) is the `ud` of lua_newstate(). Blocks have 8-byte
+/* A lua_Alloc. `arena`, not NULL, is the `ud` of lua_newstate(). Blocks have 8-byte
  * granularity and alignment, which is what Lua and LuaJIT need. `osize` is believed only inside
  * the nursery of a young arena. Blocks must be given back through this function.
  * threads: as the arena's kind. cost: about 20 instructions. fails: NULL; a shrink never does. */

@@ -37,6 +37,26 @@ static inline int hak_lua_panic(lua_State *L) {
   return 0;
 }
 
+#if LUA_VERSION_NUM == 501
+/* LuaJIT 2.1 may crash when memory ends in the middle of lua_newstate(): so under a limit there has
+ * to be room for all of it. (The headers of 5.1 do not tell whose library will run.) */
+static inline int hak_lua_room(hak_arena *arena) {
+  const size_t enough = 64 * 1024;
+  size_t soft, hard;
+  void *probe;
+  hak_arena_limit(arena, &soft, &hard);
+  if (hard == 0) return 1;
+  probe = hak_lua_alloc(arena, NULL, 0, enough);
+  if (probe != NULL) hak_lua_alloc(arena, probe, enough, 0);
+  return probe != NULL;
+}
+#else
+static inline int hak_lua_room(hak_arena *arena) {
+  (void)arena;
+  return 1;
+}
+#endif
+
 /* A Lua state, without libraries, whose memory comes from `arena` (NULL: the default arena). The
  * arena is pinned while the state lives: it can be neither reset nor destroyed. A request that
  * would pass the arena's hard limit is Lua's own `not enough memory`; make the first calls
@@ -48,7 +68,7 @@ static inline lua_State *hak_lua_newstate(hak_arena *arena) {
   lua_State *L;
   if (arena == NULL) arena = hak_arena_default();
   if (hak_arena_pin(arena) != 0) return NULL;
-  L = lua_newstate(hak_lua_alloc, arena);
+  L = hak_lua_room(arena) ? lua_newstate(hak_lua_alloc, arena) : NULL;
   if (L == NULL) {
     hak_arena_unpin(arena);
     return NULL;

@@ -117,8 +117,8 @@ struct haki_region {
 #endif
 };
 
-extern struct haki_region haki_regions[HAK_REGIONS_MAX];
-extern _Atomic(uint32_t) haki_region_count; /* release: pairs with haki_region_of() */
+HAK_HIDDEN extern struct haki_region haki_regions[HAK_REGIONS_MAX];
+HAK_HIDDEN extern _Atomic(uint32_t) haki_region_count; /* release: pairs with haki_region_of() */
 
 HAK_INLINE struct haki_region *haki_region_of(const void *p) {
   uint32_t n = atomic_load_explicit(&haki_region_count, memory_order_acquire);

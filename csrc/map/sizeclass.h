@@ -21,8 +21,8 @@ HAK_INLINE size_t haki_class_size(unsigned c) {
 
 /* Class by size in 8-byte words, and by size in 16-byte units where only classes that keep
  * 16-byte alignment are named. */
-extern const uint8_t haki_class_of_words[HAK_TABLE_MAX / 8 + 1];
-extern const uint8_t haki_class_of_pairs[HAK_TABLE_MAX / 16 + 1];
+HAK_HIDDEN extern const uint8_t haki_class_of_words[HAK_TABLE_MAX / 8 + 1];
+HAK_HIDDEN extern const uint8_t haki_class_of_pairs[HAK_TABLE_MAX / 16 + 1];
 
 HAK_INLINE unsigned haki_class_of_large(size_t n) { /* 128 < n <= HAK_SMALL_MAX */
   unsigned shift = 60u - (unsigned)__builtin_clzl(n - 1); /* 2^(shift+3) <= n-1 */

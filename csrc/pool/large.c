@@ -72,7 +72,7 @@ static struct page *take(size_t size, size_t align, bool zero) {
 }
 
 void *haki_large_alloc(struct haki_large *l, size_t size, size_t align, bool zero) {
-  size = haki_align_up(size, HAK_UNIT);
+  size = haki_align_up(size + (size == 0), HAK_UNIT);
   if (!haki_quota_charge(l->quota, size)) return NULL;
   struct page *p = take(size, align, zero);
   if (p == NULL && haki_purge(true) != 0) p = take(size, align, zero); /* empty chunks are free now */

@@ -2,7 +2,9 @@
  * Why, Owns, Locks: see nursery.h.
  * Start: haki_nursery_alloc().
  *
- * Nothing is lost to splitting: what is left of a piece, and a large block that comes back, go into
+ * Once the arena has slabs its nursery is not reused: what comes back stays idle until a reset, so
+ * that the fast path meets blocks of slabs only. That costs at most arena.nursery bytes.
+ * Before, nothing is lost to splitting: what is left of a piece, and a large block that comes back, go into
  * the bins or become the next bump range. */
 #include "pool/nursery.h"
 
@@ -12,12 +14,13 @@
 
 #include <pthread.h>
 
+struct haki_heap haki_nursery_mark;
 struct haki_lock haki_nursery_lock = HAK_LOCK_INIT(HAK_RANK_NURSERY);
 static hak_list partial = {&partial, &partial};
 static _Atomic(size_t) page_count;
 
 /* A unit is named by region (4 bits), page (22 bits) and place (6 bits). */
-enum { PLACE_BITS = 6, PAGE_BITS = 22, REGIONS = 16 };
+enum { PLACE_BITS = 6, PAGE_BITS = 22, REGIONS = 16, LARGE_BLOCK = 256 };
 #define NO_PIECE UINT32_MAX
 
 static uint32_t name_of(const struct nursery_units *u, unsigned at) {
@@ -56,6 +59,7 @@ static struct nursery_units *new_page(void) {
   p->units = u;
   HAK_PAGE_SET(p, touched, HAK_UNITS_PER_PAGE);
   HAK_PAGE_SET(p, kind, HAK_PAGE_NURSERY);
+  HAK_PAGE_SET(p, owner, &haki_nursery_mark);
   haki_list_insert(&partial, &u->link);
   atomic_fetch_add_explicit(&page_count, 1, memory_order_relaxed);
   return u;
@@ -91,11 +95,6 @@ static char *take_piece(struct haki_heap *h, unsigned n) {
   return p;
 }
 
-static void put_bin(struct haki_heap *h, unsigned c, void *p) {
-  *(void **)p = h->bin[c];
-  h->bin[c] = p;
-}
-
 /* Free bytes of the nursery become blocks in the bins, the largest first. They count as handed
  * out, like every block in a bin. */
 static void put_bins(struct haki_heap *h, char *at, size_t size) {
@@ -103,7 +102,7 @@ static void put_bins(struct haki_heap *h, char *at, size_t size) {
     size_t most = size < HAK_NURSERY_BLOCK_MAX ? size : HAK_NURSERY_BLOCK_MAX;
     unsigned c = haki_class_of(most);
     if (haki_class_size(c) > most) c--;
-    put_bin(h, c, at);
+    haki_heap_unpop(h, c, at);
     at += haki_class_size(c);
     size -= haki_class_size(c);
     haki_cell_add(&h->nursery.blocks, 1);
@@ -167,7 +166,7 @@ void *haki_nursery_alloc(struct haki_heap *h, unsigned c) {
   if ((size_t)(n->end - n->cur) < size) {
     if (n->limit == 0) return NULL;
     atomic_store_explicit(&h->thread, (uintptr_t)pthread_self(), memory_order_relaxed);
-    if (!(n->splittable && split_larger(h, c)) && !new_piece(h, size)) return NULL;
+    if (n->grown || (!split_larger(h, c) && !new_piece(h, size))) return NULL;
   }
   void *p = n->cur;
   n->cur += size;
@@ -176,18 +175,20 @@ void *haki_nursery_alloc(struct haki_heap *h, unsigned c) {
   return p;
 }
 
-void haki_nursery_free(struct haki_heap *h, void *p, unsigned c) {
+void haki_nursery_free_slow(struct haki_heap *h, void *p, unsigned c) {
   struct haki_nursery *n = &h->nursery;
   size_t size = haki_class_size(c);
-  if ((char *)p + size == n->cur) { /* the newest: take it back */
-    n->cur = p;
-  } else if (size > (size_t)(n->end - n->cur) && size >= 256) {
-    bin_rest(h);
-    n->cur = p;
-    n->end = n->cur + size;
-  } else {
-    put_bin(h, c, p);
-    return;
+  if (!n->grown) {
+    if ((char *)p + size == n->cur) { /* the newest: take it back */
+      n->cur = p;
+    } else if (size > (size_t)(n->end - n->cur) && size >= LARGE_BLOCK) {
+      bin_rest(h);
+      n->cur = p;
+      n->end = n->cur + size;
+    } else {
+      haki_heap_unpop(h, c, p);
+      return;
+    }
   }
   haki_cell_sub(&n->used, size);
   haki_cell_sub(&n->blocks, 1);
@@ -213,18 +214,6 @@ void haki_nursery_shrink(struct haki_heap *h, void *p, unsigned from, unsigned t
   }
 }
 
-static unsigned unit_at(const void *p) {
-  return (unsigned)((uintptr_t)p & (HAK_PAGE_SIZE - 1)) / HAK_NURSERY_UNIT;
-}
-
-uint32_t haki_nursery_slot(const struct page *page, const void *p) {
-  return atomic_load_explicit(&page->units->owner[unit_at(p)], memory_order_relaxed);
-}
-
-bool haki_nursery_owns(const struct haki_heap *h, const struct page *page, const void *p) {
-  return haki_nursery_slot(page, p) == h->nursery.slot;
-}
-
 /* pre: NURSERY held. */
 static void give_piece(struct nursery_units *u, unsigned at) {
   uint64_t mask = ((1ull << u->length[at]) - 1) << at;
@@ -235,6 +224,7 @@ static void give_piece(struct nursery_units *u, unsigned at) {
   if (u->free != ~0ull) return;
   struct page *p = u->page;
   haki_list_remove(&u->link);
+  HAK_PAGE_SET(p, owner, NULL);
   HAK_PAGE_SET(p, kind, HAK_PAGE_FREE);
   haki_hardened_clear(haki_page_start(p), HAK_PAGE_SIZE);
   haki_pages_give(p, 1);

@@ -32,21 +32,28 @@ struct nursery_units {
 };
 #define HAK_NO_SLOT UINT32_MAX
 
+/* Stands in nursery pages as their owner: tells them in the test that slabs are told by. */
+HAK_HIDDEN extern struct haki_heap haki_nursery_mark;
+
+/* Slot of the arena that p's piece belongs to, HAK_NO_SLOT: none. pre: page is a nursery page. */
+HAK_INLINE uint32_t haki_nursery_slot(const struct page *page, const void *p) {
+  unsigned unit = (unsigned)((uintptr_t)p >> 10) & (HAK_NURSERY_UNITS - 1);
+  return atomic_load_explicit(&page->units->owner[unit], memory_order_relaxed);
+}
+
 /* A block of class c, bumped; NULL: the arena has grown up, or no memory: take a slab. */
 void *haki_nursery_alloc(struct haki_heap *h, unsigned c);
 /* Takes back a block of class c (of the size given to the caller's free). */
-void haki_nursery_free(struct haki_heap *h, void *p, unsigned c);
+void haki_nursery_free_slow(struct haki_heap *h, void *p, unsigned c);
 /* Grows the newest block in place; false: it is not the newest, or there is no room. */
 bool haki_nursery_grow(struct haki_heap *h, void *p, unsigned from, unsigned to);
 /* Makes a block smaller in place; its tail is free. */
 void haki_nursery_shrink(struct haki_heap *h, void *p, unsigned from, unsigned to);
-/* True when p lies in a piece of this heap. pre: its page is a nursery page. */
-bool haki_nursery_owns(const struct haki_heap *h, const struct page *page, const void *p);
-/* Slot of the arena that p's piece belongs to, HAK_NO_SLOT: none. */
-uint32_t haki_nursery_slot(const struct page *page, const void *p);
 /* Gives all pieces back; blocks die. */
 void haki_nursery_release(struct haki_heap *h);
 size_t haki_nursery_pages(void);
 extern struct haki_lock haki_nursery_lock;
+
+_Static_assert(HAK_NURSERY_UNIT == 1 << 10, "haki_nursery_slot() shifts by this");
 
 #endif

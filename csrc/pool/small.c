@@ -291,7 +291,7 @@ HAK_COLD void *haki_heap_refill(struct haki_heap *h, unsigned c) {
   atomic_store_explicit(&h->thread, (uintptr_t)pthread_self(), memory_order_relaxed);
   if (!haki_slabs_ensure(h)) return NULL;
   haki_cell_add(&h->refills, 1);
-  h->nursery.splittable = false;
+  h->nursery.grown = true;
   void *list = refill_available(h, c);
   if (list == NULL && haki_heap_drain(h)) list = refill_available(h, c);
   while (list == NULL && haki_heap_adopt(h)) list = refill_available(h, c);

@@ -41,7 +41,7 @@ struct haki_nursery {
   uint32_t pieces;   /* newest piece, HAK_NO_PIECE: none */
   uint32_t slot;     /* whose pieces these are */
   uint32_t limit;    /* bytes that may be taken */
-  bool splittable;   /* all bins hold nursery blocks only */
+  bool grown;        /* the heap has slabs: the nursery is not reused any more */
   hak_cell bytes;    /* in pieces, charged */
   hak_cell used;     /* bytes and blocks handed out of them, those in bins included */
   hak_cell blocks;
@@ -77,6 +77,12 @@ HAK_INLINE void *haki_heap_pop(struct haki_heap *h, unsigned c) {
   if (HAK_UNLIKELY(b == NULL)) return NULL;
   h->bin[c] = *b;
   return b;
+}
+
+/* Puts a block that no page counts as free in front of the bin. */
+HAK_INLINE void haki_heap_unpop(struct haki_heap *h, unsigned c, void *p) {
+  *(void **)p = h->bin[c];
+  h->bin[c] = p;
 }
 
 /* The descriptor of p if it lies in the first region, else NULL. */
