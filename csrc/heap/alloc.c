@@ -100,10 +100,6 @@ static bool product(size_t count, size_t size, size_t *bytes) {
   return false;
 }
 
-static bool good_align(size_t align) {
-  return haki_is_power_of_two(align) && align <= (size_t)1 << 40;
-}
-
 void *haki_api_malloc(size_t size) {
   return haki_alloc_on(&haki_default_arena, &(struct haki_request){size, 16, false});
 }
@@ -122,7 +118,7 @@ void *haki_api_aligned_alloc(size_t align, size_t size) {
 }
 
 int haki_api_posix_memalign(void **out, size_t align, size_t size) {
-  if (!good_align(align) || align % sizeof(void *) != 0) return EINVAL;
+  if (!haki_is_power_of_two(align) || align % sizeof(void *) != 0) return EINVAL;
   int saved = errno;
   void *p = haki_api_aligned_alloc(align, size);
   errno = saved; /* the error is the return value */
@@ -144,8 +140,9 @@ void *haki_api_arena_calloc(hak_arena *a, size_t count, size_t size) {
 
 void *haki_api_arena_aligned_alloc(hak_arena *a, size_t align, size_t size) {
   if (!haki_arena_check_owner(a)) return NULL;
-  if (!good_align(align)) {
-    errno = EINVAL;
+  bool good = haki_is_power_of_two(align), too_large = align > (size_t)1 << 40;
+  if (!good || too_large) {
+    errno = good ? ENOMEM : EINVAL;
     return NULL;
   }
   return haki_alloc_on(a, &(struct haki_request){size, align < 16 ? 16 : align, false});

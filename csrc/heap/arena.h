@@ -74,6 +74,9 @@ void haki_arena_drop_heaps(struct hak_arena *a, bool destroy);
 void haki_heap_retire(struct haki_heap *h); /* counts go to the arena, the descriptor to the pool */
 struct haki_heap *haki_heap_new(struct hak_arena *a);
 void haki_heaps_start(void); /* once */
+/* Blocks that others have freed count as free from now on, as far as they belong to heaps of the
+ * calling thread or of exited ones. */
+void haki_heaps_settle(struct hak_arena *a);
 /* Trims every heap of the calling thread; bytes uncharged. */
 size_t haki_trim_thread(void);
 

@@ -164,6 +164,16 @@ size_t haki_trim_thread(void) {
   return bytes;
 }
 
+void haki_heaps_settle(struct hak_arena *a) {
+  for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread)
+    if (haki_heap_arena(h) == a) haki_heap_drain(h);
+  if (atomic_load_explicit(&a->orphan_count, memory_order_relaxed) == 0) return;
+  haki_lock(&haki_heaps_lock); /* orphans belong to whoever holds it */
+  for (hak_list *l = a->orphans.next; l != &a->orphans; l = l->next)
+    haki_heap_drain(HAK_LIST_OF(l, struct haki_heap, link));
+  haki_unlock(&haki_heaps_lock);
+}
+
 /* ---- exit ---- */
 
 static void leave(struct haki_heap *h) {

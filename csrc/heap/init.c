@@ -76,7 +76,6 @@ static void start_here(void) {
     haki_heaps_start();
     haki_arena_init_default();
     pthread_atfork(before_fork, in_parent, in_child);
-    haki_knob_started();
     HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
     atomic_store_explicit(&started, true, memory_order_relaxed);
     errno = saved;
@@ -87,6 +86,8 @@ static void start_here(void) {
 /* The name of the i-th loaded object; false: there are fewer. */
 struct object_search {
   size_t at, seen;
+  const void *wanted; /* an address */
+  bool holds;         /* it lies in the object */
   char name[4096];
 };
 
@@ -98,7 +99,20 @@ static int copy_name(struct dl_phdr_info *info, size_t size, void *ud) {
   return 1;
 }
 
-/* The table of the i-th loaded object; the main program has an empty name. */
+static int look_for_address(struct dl_phdr_info *info, size_t size, void *ud) {
+  struct object_search *s = ud;
+  (void)size;
+  if (s->seen++ != s->at) return 0;
+  for (size_t i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+    uintptr_t offset = (uintptr_t)s->wanted - info->dlpi_addr - h->p_vaddr;
+    if (h->p_type == PT_LOAD && offset < h->p_memsz) s->holds = true;
+  }
+  return 1;
+}
+
+/* The table of the i-th loaded object; the main program has an empty name. A look-up also finds
+ * what other objects have: that does not count, or the answer would depend on their scopes. */
 static const struct hak_core *table_of(struct object_search *s) {
   bool is_main = s->name[0] == '\0';
   if (is_main && s->at != 0) return NULL;
@@ -106,7 +120,11 @@ static const struct hak_core *table_of(struct object_search *s) {
   if (object == NULL) return NULL;
   const struct hak_core *core = dlsym(object, "hak_core_v1");
   dlclose(object);
-  return core;
+  s->seen = 0;
+  s->wanted = core;
+  s->holds = false;
+  dl_iterate_phdr(look_for_address, s);
+  return s->holds ? core : NULL;
 }
 
 /* The first copy in load order with our ABI; ourselves when there is none. */

@@ -223,9 +223,22 @@ static void finish(struct sums *s) {
                         SUM(s, top, reserved) + SUM(s, top, metadata);
 }
 
+/* What can be known now is made known, before anything is counted. */
+static void settle(struct hak_arena *a) {
+  if (a != NULL) {
+    haki_heaps_settle(a);
+    return;
+  }
+  haki_lock(&haki_registry_lock);
+  for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next)
+    haki_heaps_settle(HAK_LIST_OF(l, struct hak_arena, link));
+  haki_unlock(&haki_registry_lock);
+}
+
 size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
   if (a != NULL && !haki_arena_is_live(a)) return 0;
   struct sums s = {.arena = a};
+  settle(a);
   add_regions(&s);
   if (a != NULL)
     add_one(&s, a);
@@ -239,6 +252,7 @@ size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
 void haki_api_class_stats(hak_arena *a, void (*visit)(const hak_class_stat *, void *), void *ud) {
   struct sums s = {.arena = a};
   if (a != NULL && !haki_arena_is_live(a)) return;
+  settle(a);
   add_regions(&s);
   if (a != NULL)
     add_one(&s, a);

@@ -16,14 +16,15 @@ struct haki_lock haki_chunk_lock = HAK_LOCK_INIT(HAK_RANK_CHUNK);
 hak_list haki_buckets[HAK_BUCKETS];
 static _Atomic(uint64_t) chunk_bytes; /* in SPLIT and HUGE chunks */
 
-/* Longest run of ones, by folding. */
-static unsigned longest_run(uint64_t map) {
-  unsigned n = 0;
-  while (map != 0) {
-    map &= map << 1;
-    n++;
+/* 0: no bit set; k: the longest run of ones has 2^(k-1) or more, less than 2^k. */
+static unsigned bucket_of(uint64_t map) {
+  unsigned k = 0;
+  for (unsigned run = 1; map != 0; run *= 2) { /* bit i: a run of `run` ones starts here */
+    k++;
+    if (run == 64) break;
+    map &= map >> run;
   }
-  return n;
+  return k;
 }
 
 /* Bits at which a run of n ones starts. */
@@ -47,8 +48,7 @@ static void init_buckets(void) {
 }
 
 void haki_chunk_rebucket(struct chunk *c) {
-  unsigned run = longest_run(c->free);
-  unsigned bucket = run == 0 ? 0 : 32u - (unsigned)__builtin_clz(run); /* 1: 1, 2: 2-3, ... 7: 64 */
+  unsigned bucket = bucket_of(c->free);
   if (bucket == c->bucket && c->link.next != NULL && !haki_list_empty(&c->link)) return;
   if (c->link.next != NULL) haki_list_remove(&c->link);
   c->bucket = bucket;

@@ -36,8 +36,9 @@ HAK_INLINE bool haki_quota_refuse(struct haki_quota *q) {
   return false;
 }
 
-/* Reserves n bytes. False: the hard limit forbids it; nothing has changed. */
-HAK_INLINE bool haki_quota_charge(struct haki_quota *q, size_t n) {
+/* Reserves n bytes; *level is the charge with them, for haki_quota_note() once the memory is there.
+ * False: the hard limit forbids it; nothing has changed. */
+HAK_INLINE bool haki_quota_reserve(struct haki_quota *q, size_t n, uint64_t *level) {
   uint64_t hard = haki_cell_get(&q->hard);
   uint64_t was = haki_cell_get(&q->charged);
   if (!q->shared) {
@@ -49,9 +50,22 @@ HAK_INLINE bool haki_quota_charge(struct haki_quota *q, size_t n) {
     } while (!atomic_compare_exchange_weak_explicit(&q->charged, &was, was + n,
                                                     memory_order_relaxed, memory_order_relaxed));
   }
-  haki_quota_note_peak(q, was + n);
-  if (HAK_UNLIKELY(was + n > haki_cell_get(&q->soft_next)))
+  *level = was + n;
+  return true;
+}
+
+/* A reservation has become memory: peak and soft limit count it. */
+HAK_INLINE void haki_quota_note(struct haki_quota *q, uint64_t level) {
+  haki_quota_note_peak(q, level);
+  if (HAK_UNLIKELY(level > haki_cell_get(&q->soft_next)))
     atomic_store_explicit(&q->crossed, 1, memory_order_relaxed);
+}
+
+/* Both, where the memory is there already. */
+HAK_INLINE bool haki_quota_charge(struct haki_quota *q, size_t n) {
+  uint64_t level;
+  if (!haki_quota_reserve(q, n, &level)) return false;
+  haki_quota_note(q, level);
   return true;
 }
 

@@ -63,6 +63,7 @@ static struct haki_region *add_region(size_t n) {
   want = haki_align_down(want, HAK_CHUNK_SIZE);
   if (want < need) want = need;
   struct haki_region *r = &haki_regions[count];
+  haki_knob_started(); /* os.region has been used */
   for (;;) {
     if (reserve(r, want)) break;
     if (want == need) return NULL;

@@ -73,13 +73,15 @@ static struct page *take(size_t size, size_t align, bool zero) {
 
 void *haki_large_alloc(struct haki_large *l, size_t size, size_t align, bool zero) {
   size = haki_align_up(size + (size == 0), HAK_UNIT);
-  if (!haki_quota_charge(l->quota, size)) return NULL;
+  uint64_t level;
+  if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
   struct page *p = take(size, align, zero);
   if (p == NULL && haki_purge(true) != 0) p = take(size, align, zero); /* empty chunks are free now */
   if (p == NULL) {
     haki_quota_uncharge(l->quota, size);
     return NULL;
   }
+  haki_quota_note(l->quota, level);
   p->size = size;
   p->large = l;
   haki_list_init(&p->link);
@@ -227,10 +229,12 @@ void *haki_large_resize(struct page *p, void *ptr, size_t size) {
   }
   size_t more = size - p->size;
   struct haki_large *l = p->large;
-  if (!haki_quota_charge(l->quota, more)) return NULL;
+  uint64_t level;
+  if (!haki_quota_reserve(l->quota, more, &level)) return NULL;
   if (grow_in_place(p, size)) {
     if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, p->length, size);
     resized(p, size, &l->in_place);
+    haki_quota_note(l->quota, level);
     return ptr;
   }
   struct page *to = move_pages(p, size);
@@ -239,6 +243,7 @@ void *haki_large_resize(struct page *p, void *ptr, size_t size) {
     return NULL;
   }
   resized(to, size, &l->remaps);
+  haki_quota_note(l->quota, level);
   return haki_page_start(to);
 }
 

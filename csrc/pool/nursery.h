@@ -1,7 +1,7 @@
 /* nursery.h - the first kilobytes of a young Lua arena.
  *
  * Why:   a fresh Lua state lives in 20 KiB of some forty sizes; a slab for each would touch forty
- *        pages. The nursery bumps all sizes into pieces of 1 KiB units, from pages that young
+ *        pages. The nursery bumps all sizes into pieces of 1 KiB and more, from pages that young
  *        arenas share, so that a thousand idle states cost what they hold.
  * Owns:  nursery pages, who has which unit.
  * Not:   any block header or size: a block of the nursery is known by its address, and its size is
@@ -16,7 +16,7 @@
 enum {
   HAK_NURSERY_UNIT = 1024,
   HAK_NURSERY_UNITS = HAK_PAGE_SIZE / HAK_NURSERY_UNIT,
-  HAK_NURSERY_PIECE = 2 * HAK_NURSERY_UNIT, /* taken at a time, more for larger blocks */
+  HAK_NURSERY_PIECE = HAK_NURSERY_UNIT, /* taken at a time, more for larger blocks */
   HAK_NURSERY_BLOCK_MAX = 8 * 1024,
 };
 
