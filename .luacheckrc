@@ -1,0 +1,6 @@
+-- Lua 5.1 to 5.4 and LuaJIT run the same files.
+std = "max"
+max_line_length = 125
+unused_args = false
+-- 241: tables that only keep things alive.
+files["spec"] = { std = "max+busted", ignore = { "241" } }

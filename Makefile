@@ -1,0 +1,239 @@
+# hakmem: `make help` lists what can be asked for.
+#
+# FLAVOR  default | audit | asan | tsan | hardened | coverage: how it is built, and into which folder
+# CC      the compiler           WERROR=1     warnings are errors
+# LUA     lua5.4 | luajit        TEST_SHORT=1 fewer rounds in the tests
+# PREFIX  DESTDIR                where `make install` puts things
+
+VERSION := $(shell sed -n 's/^\#define HAK_VERSION "\(.*\)"/\1/p' csrc/include/hakmem.h)
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+FLAVOR ?= default
+B ?= $(if $(filter default,$(FLAVOR)),build,build/$(FLAVOR))
+LUA ?= lua5.4
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+
+# ---- flavours ------------------------------------------------------------------------------------
+
+FLAGS_default := -O2 -g
+FLAGS_audit := -O2 -g -DHAK_AUDIT_BUILD=1
+FLAGS_hardened := -O2 -g -DHAK_HARDENED=1
+FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+  -fno-sanitize-recover=all -DHAK_DEBUG=1
+FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DHAK_DEBUG=1
+FLAGS_coverage := -O0 -g --coverage -DHAK_AUDIT_BUILD=1
+ifndef FLAGS_$(FLAVOR)
+$(error unknown FLAVOR '$(FLAVOR)')
+endif
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wpointer-arith -Wstrict-prototypes -Wundef \
+  -Wno-unused-parameter $(if $(WERROR),-Werror)
+CFLAGS_ALL := -std=gnu11 $(WARN) -fvisibility=hidden -fPIC -fno-builtin-malloc -pthread -Icsrc \
+  -MMD -MP $(FLAGS_$(FLAVOR)) $(CFLAGS)
+# Copies of hakmem in one process find each other by a handshake, not by symbol interposition.
+# nodelete: exit handlers of threads and late frees may come after dlclose().
+SHARED := -shared -pthread $(FLAGS_$(FLAVOR)) -Wl,-z,nodelete -Wl,-Bsymbolic $(LDFLAGS)
+
+# ---- what is built -------------------------------------------------------------------------------
+
+CORE_SRC := $(wildcard csrc/base/*.c csrc/os/*.c csrc/map/*.c csrc/pool/*.c csrc/heap/*.c) \
+  $(wildcard csrc/edge/lua_alloc*.c)
+MODULE_SRC := $(filter-out $(CORE_SRC),$(wildcard csrc/edge/lua_*.c))
+CORE_OBJ := $(CORE_SRC:csrc/%.c=$(B)/obj/%.o)
+
+# The Lua ABIs whose headers are here; 5.1 is LuaJIT's too.
+lua_inc = $(firstword $(patsubst %/lua.h,%,$(wildcard $(patsubst -I%,%/lua.h, \
+  $(shell pkg-config --cflags-only-I $(1) 2>/dev/null)) /usr/include/$(1)/lua.h)))
+LUA_INC_5.1 ?= $(or $(call lua_inc,lua5.1),$(call lua_inc,luajit))
+LUA_INC_5.2 ?= $(call lua_inc,lua5.2)
+LUA_INC_5.3 ?= $(call lua_inc,lua5.3)
+LUA_INC_5.4 ?= $(call lua_inc,lua5.4)
+ABIS := $(if $(MODULE_SRC),$(foreach v,5.1 5.2 5.3 5.4,$(if $(LUA_INC_$(v)),$(v))))
+MODULES := $(ABIS:%=$(B)/lua/%/hakmem/core.so)
+
+# Programs that embed Lua link the 5.4 library.
+EMBED_CFLAGS := $(if $(LUA_INC_5.4),-isystem $(LUA_INC_5.4))
+EMBED_LIBS := $(if $(LUA_INC_5.4),$(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4))
+embeds = $(shell grep -lE 'include [<"](include/hakmem_lua|hakmem_lua|lua|lauxlib)\.h' $(1))
+
+LIBS := $(B)/libhakmem.so $(B)/libhakmem.a
+TOOLS := $(B)/tools/reference
+EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
+TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c \
+  $(if $(filter audit coverage,$(FLAVOR)),spec/c/audit/*.c)))
+
+all: libs modules ## build the libraries and the Lua modules into build/
+libs: $(LIBS)
+modules: $(MODULES)
+programs: libs $(TESTS) $(EXAMPLES) $(TOOLS)
+
+$(B)/obj/%.o: csrc/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+
+$(B)/libhakmem.so.0: $(CORE_OBJ)
+	$(CC) $(SHARED) -Wl,-soname,libhakmem.so.0 -o $@ $(CORE_OBJ)
+
+$(B)/libhakmem.so: $(B)/libhakmem.so.0
+	ln -sf libhakmem.so.0 $@
+
+$(B)/libhakmem.a: $(CORE_OBJ)
+	rm -f $@
+	ar rcs $@ $(CORE_OBJ)
+
+# One C source for every Lua. Symbols of Lua resolve late: LuaJIT's FFI loads a module by itself.
+define module_rules
+$(B)/obj/lua$(1)/%.o: csrc/%.c Makefile
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS_ALL) -isystem $$(LUA_INC_$(1)) -c -o $$@ $$<
+$(B)/lua/$(1)/hakmem/core.so: $(MODULE_SRC:csrc/%.c=$(B)/obj/lua$(1)/%.o) $(CORE_OBJ)
+	@mkdir -p $$(@D)
+	$$(CC) $$(SHARED) -Wl,-z,lazy -o $$@ $$^
+endef
+$(foreach v,$(ABIS),$(eval $(call module_rules,$(v))))
+
+$(B)/spec/%: spec/%.c $(B)/libhakmem.a Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(if $(call embeds,$<),$(EMBED_CFLAGS)) -o $@ $< $(B)/libhakmem.a \
+	  $(LDFLAGS) $(if $(call embeds,$<),$(EMBED_LIBS)) -ldl -lm
+
+$(B)/examples/%: examples/%.c $(B)/libhakmem.a Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -Icsrc/include $(EMBED_CFLAGS) -o $@ $< $(B)/libhakmem.a \
+	  $(LDFLAGS) $(EMBED_LIBS) -ldl -lm
+
+$(B)/tools/%: csrc/tools/%.c $(filter $(B)/obj/base/%,$(CORE_OBJ)) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -o $@ $< $(filter $(B)/obj/base/%,$(CORE_OBJ)) $(LDFLAGS)
+
+-include $(shell find $(addprefix $(B)/,obj spec examples tools) -name '*.d' 2>/dev/null)
+
+# ---- packages ------------------------------------------------------------------------------------
+
+# dkjson and iso-codes: what the quick start reads. The rest: one interpreter and one set of
+# headers per Lua ABI, and what the tests and checks call.
+PACKAGES := gcc make libc6-dev binutils pkg-config \
+  lua5.1 lua5.2 lua5.3 lua5.4 luajit \
+  liblua5.1-0-dev liblua5.2-dev liblua5.3-dev liblua5.4-dev libluajit-5.1-dev \
+  iso-codes lua-cjson lua-dkjson lua-busted luarocks
+PACKAGES_CHECK := clang clang-format lua-check musl-tools gcovr
+PACKAGES_BENCH := libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 valgrind gnuplot-nox
+
+deps: ## install the Debian packages that building and testing need (nothing when all are there)
+	@csrc/tools/deps $(PACKAGES)
+deps-check:
+	@csrc/tools/deps $(PACKAGES) $(PACKAGES_CHECK)
+deps-bench:
+	@csrc/tools/deps $(PACKAGES) $(PACKAGES_BENCH)
+
+# ---- running -------------------------------------------------------------------------------------
+
+LUA_ABI = $(if $(filter luajit%,$(LUA)),5.1,$(patsubst lua%,%,$(LUA)))
+
+run: deps ## install what is missing, build, and run the quick start
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@eval "$$($(MAKE) -s --no-print-directory env)" && $(LUA) examples/quickstart.lua
+
+env: ## print the exports that make the built tree usable in place: eval "$(make -s env)"
+	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
+	@echo 'export LUA_CPATH="$(abspath $(B))/lua/$(LUA_ABI)/?.so;;"'
+	@echo 'export LD_LIBRARY_PATH="$(abspath $(B))$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"'
+
+bench: deps-bench ## compare speed and memory with other allocators
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@csrc/bench/run $(BENCH)
+
+# ---- testing -------------------------------------------------------------------------------------
+
+RUN_SPECS = BUILD=$(abspath $(B)) FLAVOR=$(FLAVOR) TEST_SHORT=$(TEST_SHORT) spec/run
+
+test: deps ## install what is missing, build, run every test on every interpreter
+	@$(MAKE) --no-print-directory -j$(JOBS) all programs
+	@$(RUN_SPECS)
+
+# The tests of one flavour: `make flavour-test FLAVOR=audit`.
+flavour-test:
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all programs
+	@$(RUN_SPECS) $(KINDS)
+
+asan: deps-check ## tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory flavour-test FLAVOR=asan KINDS="c crash lua"
+tsan: deps-check ## C tests under ThreadSanitizer
+	@$(MAKE) --no-print-directory flavour-test FLAVOR=tsan KINDS="c"
+audit: deps ## C tests with every internal check, fault injection and seeded schedules
+	@$(MAKE) --no-print-directory flavour-test FLAVOR=audit KINDS="c crash"
+
+coverage: deps-check ## C tests with coverage; report in build/coverage/report
+	@$(MAKE) --no-print-directory flavour-test FLAVOR=coverage KINDS="c crash"
+	@mkdir -p build/coverage/report
+	gcovr -r . --filter csrc/ --object-directory build/coverage --txt-metric branch \
+	  --html-details build/coverage/report/index.html --txt build/coverage/report/report.txt
+	@tail -n 4 build/coverage/report/report.txt
+
+# ---- checking ------------------------------------------------------------------------------------
+
+C_FILES = $(shell find csrc spec examples -name '*.[ch]')
+
+check: deps-check ## warnings of two compilers, lint, layers, generated docs
+	@$(MAKE) --no-print-directory -s -j$(JOBS) B=build/check-gcc CC=gcc WERROR=1 all programs
+	@$(MAKE) --no-print-directory -s -j$(JOBS) B=build/check-clang CC=clang WERROR=1 all programs
+	@$(MAKE) --no-print-directory -s -j$(JOBS) B=build/check-audit CC=gcc FLAVOR=audit WERROR=1 all programs
+	@$(MAKE) --no-print-directory -s -j$(JOBS) B=build/check-musl CC=musl-gcc WERROR=1 libs
+	@$(MAKE) --no-print-directory -s lint
+	@lua5.4 /usr/bin/busted --output=plainTerminal spec/layers_spec.lua
+	@$(MAKE) --no-print-directory -s docs-fresh
+	@echo "check: all good"
+
+lint: ## clang-format and luacheck
+	@clang-format --dry-run -Werror $(C_FILES)
+	@luacheck -q lua spec examples csrc
+
+docs: $(B)/tools/reference ## write csrc/REFERENCE.md from the .def files
+	@$(B)/tools/reference > csrc/REFERENCE.md
+
+docs-fresh: $(B)/tools/reference
+	@$(B)/tools/reference | diff -u csrc/REFERENCE.md - || \
+	  { echo "csrc/REFERENCE.md is stale: run make docs"; exit 1; }
+
+# ---- installing ----------------------------------------------------------------------------------
+
+define PC
+prefix=$(PREFIX)
+libdir=$(LIBDIR)
+includedir=$${prefix}/include
+
+Name: hakmem
+Description: embeddable arena allocator
+Version: $(VERSION)
+Libs: -L$${libdir} -lhakmem
+Libs.private: -pthread -ldl
+Cflags: -I$${includedir}
+endef
+export PC
+
+install: all ## install into PREFIX (below DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 csrc/include/*.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(B)/libhakmem.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(B)/libhakmem.so.0 $(DESTDIR)$(LIBDIR)
+	ln -sf libhakmem.so.0 $(DESTDIR)$(LIBDIR)/libhakmem.so
+	echo "$$PC" > $(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc
+	for v in $(ABIS); do \
+	  install -d $(DESTDIR)$(PREFIX)/share/lua/$$v/hakmem $(DESTDIR)$(LIBDIR)/lua/$$v/hakmem && \
+	  install -m 644 lua/hakmem/*.lua $(DESTDIR)$(PREFIX)/share/lua/$$v/hakmem && \
+	  install -m 755 $(B)/lua/$$v/hakmem/core.so $(DESTDIR)$(LIBDIR)/lua/$$v/hakmem || exit 1; \
+	done
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+
+.PHONY: all libs modules programs deps deps-check deps-bench run env bench test flavour-test asan tsan audit \
+  coverage check lint docs docs-fresh install clean help
