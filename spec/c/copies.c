@@ -1,0 +1,341 @@
+/* copies.c - several copies of the library in one process share one state, in any order.
+ * Why:   a preload, a library and a Lua module meet in one process; two states would mean blocks
+ *        that one of them calls foreign.
+ * How:   copies of libhakmem.so under other names, and the Lua modules, opened by dlopen(), or
+ *        preloaded by starting this program again.
+ * Start: open_copy(), agree(). */
+#define CHECK_BARE 1 /* nothing of hakmem is linked into this program */
+#define CHECK_CHILD child
+#include "check.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+
+/* What the cases call, of one copy. */
+struct copy {
+  void *handle;
+  void *(*malloc)(size_t), *(*realloc)(void *, size_t);
+  void (*free)(void *), (*shutdown)(void);
+  int (*owns)(const void *);
+  size_t (*usable_size)(const void *), (*stats_read)(hak_arena *, uint64_t *, size_t);
+  int (*stat_find)(const char *), (*knob_find)(const char *);
+  uint64_t (*knob_value)(size_t);
+  int (*configure)(const char *const *, const char *const *, size_t, char *, size_t);
+  hak_arena *(*arena_create)(const hak_arena_config *), *(*arena_default)(void);
+  hak_arena *(*arena_from_id)(hak_arena_id), *(*arena_of)(const void *);
+  hak_arena_id (*arena_get_id)(hak_arena *);
+  void *(*arena_alloc)(hak_arena *, size_t), (*arena_free)(hak_arena *, void *);
+  void *(*lua_alloc)(void *, void *, size_t, size_t);
+  int (*arena_destroy)(hak_arena *);
+};
+
+static char folder[64]; /* of the copies; removed when the case is over */
+static char library[PATH_MAX];
+
+static void find_library(void) { /* the built tree: $BUILD, or where this program lies */
+  const char *build = getenv("BUILD");
+  char here[PATH_MAX - 64] = "";
+  if (build != NULL)
+    snprintf(here, sizeof here, "%s/x", build);
+  else
+    CHECK_CMP(readlink("/proc/self/exe", here, sizeof here - 1), >, 0);
+  for (char *slash; (slash = strrchr(here, '/')) != NULL;) {
+    *slash = 0;
+    snprintf(library, sizeof library, "%s/libhakmem.so.0", here);
+    if (access(library, R_OK) == 0) return;
+  }
+  CHECK(!"libhakmem.so.0 above this program");
+}
+
+static void make_folder(void) {
+  snprintf(folder, sizeof folder, "%s", "/tmp/hakmem-copies-XXXXXX");
+  CHECK(mkdtemp(folder) != NULL);
+}
+static void remove_folder(void) {
+  char path[128];
+  for (char name = 'a'; name <= 'z'; name++) {
+    snprintf(path, sizeof path, "%s/%c.so", folder, name);
+    unlink(path);
+  }
+  rmdir(folder);
+}
+
+static const char *copy_file(char name) { /* <folder>/<name>.so, another inode each */
+  static char path[128];
+  snprintf(path, sizeof path, "%s/%c.so", folder, name);
+  if (access(path, R_OK) == 0) return path;
+  FILE *from = fopen(library, "rb"), *to = fopen(path, "wb");
+  CHECK(from != NULL && to != NULL);
+  static char buffer[65536];
+  for (size_t n; (n = fread(buffer, 1, sizeof buffer, from)) > 0;)
+    CHECK_EQ(fwrite(buffer, 1, n, to), n);
+  CHECK_EQ(fclose(from) | fclose(to), 0);
+  return path;
+}
+
+static void bind(void *field, void *handle, const char *name) {
+  void *symbol = dlsym(handle, name);
+  if (symbol == NULL) check_end(CHECK_FAILED, "no symbol %s", name);
+  memcpy(field, &symbol, sizeof symbol);
+}
+static void bind_copy(struct copy *c) {
+#define BIND(field) bind(&c->field, c->handle, "hak_" #field)
+  BIND(malloc), BIND(realloc), BIND(free), BIND(shutdown), BIND(owns), BIND(usable_size);
+  BIND(stats_read), BIND(stat_find), BIND(knob_find), BIND(knob_value), BIND(configure);
+  BIND(arena_create), BIND(arena_default), BIND(arena_from_id), BIND(arena_of);
+  BIND(arena_get_id), BIND(arena_alloc), BIND(arena_free), BIND(lua_alloc), BIND(arena_destroy);
+#undef BIND
+}
+static struct copy open_file(const char *path, int flags) {
+  struct copy c = {.handle = dlopen(path, flags)};
+  if (c.handle == NULL) check_end(CHECK_FAILED, "%s", dlerror());
+  bind_copy(&c);
+  return c;
+}
+static struct copy open_copy(char name, int scope) {
+  return open_file(copy_file(name), RTLD_NOW | scope);
+}
+
+static uint64_t stat_in(const struct copy *c, const char *name) {
+  uint64_t v[256] = {0};
+  CHECK_CMP(c->stats_read(NULL, v, 256), >, c->stat_find(name));
+  return v[c->stat_find(name)];
+}
+
+/* Whatever one copy does, the other sees. */
+static void agree(const struct copy *a, const struct copy *b) {
+  static const size_t sizes[] = {1, 100, 5000, 40000, 1 * MIB, 9 * MIB};
+  CHECK(a->malloc != b->malloc); /* two copies indeed */
+  CHECK(a->arena_default() == b->arena_default());
+  uint64_t blocks = stat_in(a, "blocks");
+  for (size_t i = 0; i < HAK_COUNT_OF(sizes); i++) {
+    char *p = a->malloc(sizes[i]);
+    CHECK(p != NULL);
+    fill(p, sizes[i], i);
+    CHECK_EQ(stat_in(a, "blocks"), blocks + 1);
+    CHECK_EQ(stat_in(b, "blocks"), blocks + 1);
+    CHECK(b->owns(p) && b->arena_of(p) == a->arena_default());
+    CHECK_EQ(a->usable_size(p), b->usable_size(p));
+    char *q = b->realloc(p, sizes[i] * 2);
+    CHECK(q != NULL && intact(q, sizes[i], i));
+    a->free(q);
+    b->free(a->malloc(sizes[i]));
+    a->free(b->malloc(sizes[i]));
+  }
+  hak_arena_config config = {.kind = HAK_ARENA_PRIVATE, .name = "of a"};
+  hak_arena *arena = a->arena_create(&config);
+  CHECK(arena != NULL);
+  CHECK(b->arena_from_id(a->arena_get_id(arena)) == arena);
+  void *p = a->lua_alloc(arena, NULL, 0, 100), *q = b->arena_alloc(arena, 200);
+  p = b->lua_alloc(arena, p, 100, 3000);
+  CHECK(p != NULL && a->arena_of(q) == arena);
+  a->lua_alloc(arena, p, 3000, 0);
+  a->arena_free(arena, q);
+  hak_arena_id id = b->arena_get_id(arena);
+  CHECK_EQ(b->arena_destroy(arena), 0);
+  CHECK(a->arena_from_id(id) == NULL);
+  const char *name = "small.keep", *value = stat_in(a, "arena.created") % 2 ? "5" : "6";
+  CHECK_EQ(a->configure(&name, &value, 1, NULL, 0), 0);
+  CHECK_EQ(b->knob_value((size_t)b->knob_find(name)), (uint64_t)(value[0] - '0'));
+  CHECK_EQ(stat_in(a, "blocks"), blocks);
+  CHECK_EQ(stat_in(a, "mapped"), stat_in(b, "mapped"));
+  CHECK_EQ(stat_in(a, "os.region"), stat_in(b, "os.region"));
+}
+
+static void set_up(void) {
+  find_library();
+  make_folder();
+}
+
+TEST(every_order_and_scope) {
+  set_up();
+  for (int variant = 0; variant < 16; variant++) {
+    pid_t pid = fork(); /* a fresh process each */
+    CHECK_CMP(pid, >=, 0);
+    if (pid == 0) {
+      struct copy a = open_copy('a', variant & 1 ? RTLD_GLOBAL : RTLD_LOCAL);
+      void *p = variant & 4 ? a.malloc(1000) : NULL; /* before the other one comes, or after */
+      if (p != NULL) fill(p, 1000, 1);
+      struct copy b = open_copy('b', variant & 2 ? RTLD_GLOBAL : RTLD_LOCAL);
+      if (variant & 8) b.free(b.malloc(10)); /* the later copy is used first */
+      if (p != NULL) CHECK(b.owns(p) && intact(p, 1000, 1));
+      b.free(p);
+      agree(&a, &b);
+      agree(&b, &a);
+      _exit(0);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    if (status != 0) check_end(CHECK_FAILED, "variant %d ended with status 0x%x", variant, status);
+  }
+  remove_folder();
+}
+
+TEST(many_copies) {
+  set_up();
+  struct copy c[6];
+  for (char i = 0; i < 6; i++) {
+    c[(int)i] = open_copy((char)('a' + i), RTLD_LOCAL);
+    c[(int)i].free(c[(int)i].malloc(100));
+  }
+  for (int i = 0; i < 6; i++) agree(&c[i], &c[(i + 1) % 6]);
+  remove_folder();
+}
+
+TEST(a_copy_may_be_closed) {
+  set_up();
+  struct copy a = open_copy('a', RTLD_LOCAL), b = open_copy('b', RTLD_LOCAL);
+  char *p = a.malloc(1000), *q = b.malloc(100000);
+  fill(p, 1000, 1);
+  fill(q, 100000, 2);
+  dlclose(a.handle); /* the owner of the state */
+  CHECK(b.owns(p) && intact(p, 1000, 1));
+  b.free(p);
+  struct copy c = open_copy('c', RTLD_LOCAL);
+  CHECK(intact(q, 100000, 2));
+  c.free(q);
+  agree(&b, &c);
+  dlclose(b.handle);
+  c.free(c.malloc(50));
+  remove_folder();
+}
+
+TEST(loading_in_a_loop_is_flat) {
+  set_up();
+  struct copy a = open_copy('a', RTLD_LOCAL);
+  a.free(a.malloc(100));
+  uint64_t region = stat_in(&a, "os.region"), mapped = 0;
+  for (int i = 0; i < 200; i++) {
+    struct copy b = open_copy((char)('b' + i % 4), RTLD_LOCAL);
+    char *p = b.malloc(1000);
+    CHECK(p != NULL && a.owns(p));
+    a.free(p);
+    if (i % 16 == 0) b.shutdown();
+    dlclose(b.handle);
+    if (i == 20) mapped = stat_in(&a, "mapped");
+  }
+  CHECK_EQ(stat_in(&a, "os.region"), region);
+  CHECK_CMP(stat_in(&a, "mapped"), <=, mapped + 4 * MIB);
+  remove_folder();
+}
+
+/* Threads whose heaps were made through one copy exit through another. */
+static struct copy first, second;
+static void *both(void *unused) {
+  void *p[200];
+  for (int i = 0; i < 200; i++) p[i] = (i & 1 ? first : second).malloc((size_t)i * 40);
+  for (int i = 0; i < 200; i++) (i % 3 ? first : second).free(p[i]);
+  return unused;
+}
+TEST(threads_use_several_copies) {
+  set_up();
+  first = open_copy('a', RTLD_LOCAL);
+  second = open_copy('b', RTLD_LOCAL);
+  for (int round = 0; round < 50; round++) {
+    pthread_t t[4];
+    for (int i = 0; i < 4; i++) t[i] = start(both, NULL);
+    for (int i = 0; i < 4; i++) finish(t[i]);
+  }
+  CHECK_EQ(stat_in(&first, "blocks"), 0);
+  CHECK_CMP(stat_in(&second, "heaps.live"), <=, 2);
+  remove_folder();
+}
+
+/* Copies that start at the same moment still end with one state. */
+static pthread_barrier_t gate;
+static void *start_copy(void *copy) {
+  pthread_barrier_wait(&gate);
+  struct copy *c = copy;
+  return c->malloc(100);
+}
+TEST(copies_that_start_at_once) {
+  set_up();
+  for (int round = 0; round < 20; round++) {
+    pid_t pid = fork();
+    CHECK_CMP(pid, >=, 0);
+    if (pid == 0) {
+      struct copy c[4];
+      pthread_t t[4];
+      pthread_barrier_init(&gate, NULL, 4);
+      for (char i = 0; i < 4; i++) c[(int)i] = open_copy((char)('a' + i), RTLD_LOCAL);
+      for (int i = 0; i < 4; i++) t[i] = start(start_copy, &c[i]);
+      for (int i = 0; i < 4; i++) c[(i + 1) % 4].free(finish(t[i]));
+      agree(&c[0], &c[3]);
+      _exit(0);
+    }
+    reap(pid);
+  }
+  remove_folder();
+}
+
+TEST(forks_keep_it) {
+  set_up();
+  struct copy a = open_copy('a', RTLD_LOCAL), b = open_copy('b', RTLD_LOCAL);
+  void *p = a.malloc(100);
+  pid_t pid = fork();
+  CHECK_CMP(pid, >=, 0);
+  if (pid == 0) {
+    b.free(p);
+    struct copy c = open_copy('c', RTLD_LOCAL);
+    agree(&a, &c);
+    agree(&c, &b);
+    _exit(0);
+  }
+  reap(pid);
+  b.free(p);
+  remove_folder();
+}
+
+/* The Lua modules are copies too; what they need of Lua is not called here. */
+TEST(lua_modules_are_copies) {
+  set_up();
+  static const char *const abis[] = {"5.1", "5.2", "5.3", "5.4"};
+  struct copy a = open_copy('a', RTLD_LOCAL);
+  int seen = 0;
+  for (size_t i = 0; i < HAK_COUNT_OF(abis); i++) {
+    char path[PATH_MAX + 64];
+    int n = (int)(strrchr(library, '/') - library);
+    snprintf(path, sizeof path, "%.*s/lua/%s/hakmem/core.so", n, library, abis[i]);
+    if (access(path, R_OK) != 0) continue;
+    struct copy b = open_file(path, RTLD_LAZY | RTLD_LOCAL);
+    agree(&a, &b);
+    agree(&b, &a);
+    seen++;
+  }
+  remove_folder();
+  if (seen == 0) SKIP("no Lua module was built");
+}
+
+/* ---- linked or preloaded: the copy is there before main() ------------------------------------ */
+
+static int child(const char *what) {
+  check_verdict =
+      mmap(NULL, sizeof *check_verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  find_library();
+  snprintf(folder, sizeof folder, "%s", what);
+  struct copy linked = {.handle = RTLD_DEFAULT};
+  bind_copy(&linked);
+  char *p = linked.malloc(1000);
+  struct copy b = open_copy('b', RTLD_LOCAL), c = open_copy('c', RTLD_GLOBAL);
+  b.free(p);
+  agree(&linked, &b);
+  agree(&b, &c);
+  agree(&c, &linked);
+  return 0;
+}
+
+TEST(a_preloaded_copy_owns_the_state) {
+  if (CHECK_SANITIZED) SKIP("a sanitizer's runtime wants to be preloaded first");
+  set_up();
+  pid_t pid = fork();
+  CHECK_CMP(pid, >=, 0);
+  if (pid == 0) {
+    setenv("LD_PRELOAD", copy_file('a'), 1);
+    execl("/proc/self/exe", "copies", "child", folder, (char *)NULL);
+    _exit(99);
+  }
+  int status = -1;
+  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  remove_folder();
+  CHECK_EQ(status, 0);
+}

@@ -1,0 +1,189 @@
+/* stats.c - the statistics table, its snapshots, and what counters count.
+ * Not:   the figures of one arena (arena.c), reports (report.c).
+ * Start: table_is_sound. */
+#include "check.h"
+
+TEST(table_is_sound) {
+  size_t n = hak_stat_count();
+  CHECK_CMP(n, >=, 40);
+  for (size_t i = 0; i < n; i++) {
+    const hak_stat_info *s = hak_stat_info_at(i);
+    CHECK(s != NULL);
+    CHECK_EQ(hak_stat_find(s->name), (int)i);
+    CHECK(s->process || s->per_arena);
+    CHECK(strncmp(s->name, "top.", 4) != 0);
+    CHECK(strstr("counter gauge peak ratio", s->kind) != NULL);
+    CHECK(strstr("bytes blocks count ns ratio", s->unit) != NULL);
+    CHECK(strlen(s->help) > 5);
+  }
+  CHECK(hak_stat_info_at(n) == NULL && hak_stat_info_at(SIZE_MAX) == NULL);
+  CHECK_EQ(hak_stat_find("top.allocated"), -1);
+  CHECK_EQ(hak_stat_find(""), -1);
+}
+
+TEST(short_buffers_are_respected) {
+  uint64_t v[4] = {7, 7, 7, 7};
+  CHECK_EQ(hak_stats_read(NULL, v, 2), hak_stat_count());
+  CHECK(v[2] == 7 && v[3] == 7);
+  CHECK_EQ(hak_stats_read(NULL, NULL, 0), hak_stat_count());
+  uint64_t many[512];
+  memset(many, 0xff, sizeof many);
+  size_t n = hak_stats_read(hak_arena_default(), many, 512);
+  CHECK_EQ(n, hak_stat_count());
+  CHECK(many[n] == 0 || many[n] == UINT64_MAX); /* past the end: zeroed or left alone */
+}
+
+TEST(names_absent_in_a_scope_are_zero) {
+  hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 4 * MIB);
+  hak_free(hak_malloc(100));
+  uint64_t process[256], arena[256];
+  size_t n = hak_stats_read(NULL, process, 256);
+  CHECK_EQ(hak_stats_read(a, arena, 256), n);
+  for (size_t i = 0; i < n; i++) {
+    if (!hak_stat_info_at(i)->process) CHECK_EQ(process[i], 0);
+    if (!hak_stat_info_at(i)->per_arena) CHECK_EQ(arena[i], 0);
+  }
+  CHECK_EQ(arena[hak_stat_find("limits.hard")], 4 * MIB);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
+TEST(counters_only_grow) {
+  uint64_t before[256], after[256], seed = 1;
+  size_t n = hak_stats_read(NULL, before, 256);
+  for (int round = 0; round < 30; round++) {
+    hak_arena *a = arena_of_kind(round & 1, 3 * MIB);
+    for (int i = 0; i < 500; i++) {
+      void *p = hak_arena_alloc(a, log_size(&seed, MIB)), *q = hak_malloc(log_size(&seed, MIB));
+      hak_free(hak_realloc(q, log_size(&seed, 9 * MIB)));
+      if (i & 1) hak_arena_free(a, p);
+    }
+    if (round % 3 == 0) hak_arena_reset(a), hak_trim();
+    CHECK_EQ(hak_arena_destroy(a), 0); /* an arena's counts stay with the process */
+    hak_stats_read(NULL, after, 256);
+    for (size_t i = 0; i < n; i++) {
+      if (strcmp(hak_stat_info_at(i)->kind, "gauge") == 0) continue;
+      if (after[i] < before[i]) CHECK_STR(hak_stat_info_at(i)->name, "to only grow");
+    }
+    memcpy(before, after, sizeof after);
+  }
+}
+
+TEST(counters_count) {
+  uint64_t created = stat_of(NULL, "arena.created");
+  hak_arena *a = arena_of_kind(HAK_ARENA_SHARED, 0);
+  CHECK_EQ(stat_of(NULL, "arena.created"), created + 1);
+  CHECK_EQ(hak_arena_reset(a), 0);
+  CHECK_EQ(stat_of(a, "arena.resets"), 1);
+  for (int i = 1; i <= 5; i++) {
+    void *p = hak_arena_alloc(a, 100000);
+    CHECK_EQ(stat_of(a, "large.allocs"), (uint64_t)i);
+    CHECK_EQ(stat_of(a, "large.blocks"), 1);
+    CHECK_CMP(stat_of(a, "large.bytes"), >=, 100000);
+    hak_arena_free(a, p);
+  }
+  CHECK_EQ(stat_of(a, "large.blocks"), 0);
+  CHECK_EQ(stat_of(a, "large.bytes"), 0);
+  CHECK_EQ(stat_of(a, "small.slabs"), 0);
+  void *p = hak_arena_alloc(a, 100);
+  CHECK_EQ(stat_of(a, "small.slabs"), 1);
+  CHECK_CMP(stat_of(a, "small.refills"), >=, 1);
+  CHECK_CMP(stat_of(a, "small.fresh"), >=, 1);
+  CHECK_EQ(stat_of(a, "heaps.live"), 1);
+  hak_arena_free(a, p);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+  CHECK_CMP(stat_of(NULL, "os.region"), >, 0);
+  CHECK_CMP(stat_of(NULL, "os.reserves"), >, 0);
+  CHECK_CMP(stat_of(NULL, "os.commits"), >, 0);
+  CHECK_CMP(stat_of(NULL, "metadata"), >, 0);
+}
+
+TEST(peak_remembers) {
+  hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 0);
+  void *p = hak_arena_alloc(a, 20 * MIB);
+  uint64_t charged = stat_of(a, "charged");
+  CHECK_CMP(charged, >=, 20 * MIB);
+  CHECK_CMP(stat_of(a, "peak"), >=, charged);
+  hak_arena_free(a, p);
+  hak_arena_trim(a);
+  CHECK_CMP(stat_of(a, "charged"), <, MIB);
+  CHECK_CMP(stat_of(a, "peak"), >=, 20 * MIB);
+  CHECK_CMP(stat_of(a, "peak"), <, 25 * MIB);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
+TEST(refused_requests_leave_no_peak) {
+  for (int kind = 0; kind < 2; kind++) {
+    hak_arena *a = arena_of_kind(kind, 0);
+    void *p = hak_arena_alloc(a, (size_t)1 << 50);
+    CHECK(p == NULL);
+    p = hak_arena_alloc(a, MIB);
+    CHECK(p != NULL && hak_arena_realloc(a, p, (size_t)1 << 50) == NULL);
+    CHECK_CMP(stat_of(a, "peak"), <, 4 * MIB);
+    CHECK_EQ(hak_arena_destroy(a), 0);
+  }
+}
+
+TEST(resident_is_the_kernels_figure) {
+  uint64_t shown = stat_of(NULL, "resident");
+  size_t true_one = resident();
+  CHECK_CMP(shown, >, true_one / 2);
+  CHECK_CMP(shown, <, true_one * 2);
+  char *p = hak_malloc(64 * MIB);
+  memset(p, 1, 64 * MIB);
+  CHECK_CMP(stat_of(NULL, "resident"), >=, shown + 60 * MIB);
+  hak_free(p);
+  hak_trim();
+  if (!CHECK_SANITIZED) CHECK_CMP(stat_of(NULL, "resident"), <, shown + 8 * MIB);
+}
+
+TEST(purged_memory_is_accounted) {
+  CHECK_EQ(set_knob("purge.decay", "3600s"), 0);
+  char *p = hak_malloc(MIB + 5000);
+  memset(p, 1, MIB);
+  hak_free(p);
+  CHECK_CMP(stat_of(NULL, "cached"), >=, MIB);
+  uint64_t mapped = stat_of(NULL, "mapped");
+  CHECK_CMP(hak_trim(), >=, MIB);
+  CHECK_EQ(stat_of(NULL, "cached"), 0);
+  CHECK_CMP(stat_of(NULL, "mapped"), <=, mapped);
+  balanced(NULL);
+  hak_trim();
+  CHECK_CMP(hak_trim(), <, MIB); /* nothing left to return */
+}
+
+/* Cells are read one by one, yet the sum holds in each snapshot, whoever reads it. */
+static hak_arena *busy;
+static _Atomic(bool) stop;
+static void sums_up(hak_arena *a) {
+  uint64_t v[256];
+  CHECK_CMP(hak_stats_read(a, v, 256), >, 0);
+  CHECK_EQ(v[hak_stat_find("active")] + v[hak_stat_find("cached")] + v[hak_stat_find("purged")] +
+               v[hak_stat_find("reserved")] + v[hak_stat_find("metadata")],
+           v[hak_stat_find("mapped")]);
+  CHECK_CMP(v[hak_stat_find("waste")], <=, v[hak_stat_find("active")]);
+}
+static void *reader(void *unused) {
+  while (!stop) {
+    sums_up(NULL);
+    sums_up(busy);
+  }
+  return unused;
+}
+TEST(snapshots_balance_under_load) {
+  for (int kind = 0; kind < 2; kind++) {
+    busy = arena_of_kind(kind, 0);
+    stop = false;
+    pthread_t t = start(reader, NULL);
+    enum { N = 200 };
+    void *p[N] = {0};
+    uint64_t seed = 2;
+    for (size_t i = 0; i < rounds(60000, 4000); i++) {
+      size_t k = below(&seed, N);
+      hak_arena_free(busy, p[k]);
+      p[k] = hak_arena_alloc(busy, log_size(&seed, i % 50 ? 20000 : 3 * MIB));
+    }
+    stop = true;
+    finish(t);
+    CHECK_EQ(hak_arena_destroy(busy), 0);
+  }
+}
