@@ -345,7 +345,7 @@ static struct lua_vm *check_open(lua_State *L, const char *func) {
 static void recover(struct lua_vm *vm) {
   size_t soft, hard;
   hak_arena_limit(vm->arena->arena, &soft, &hard);
-  for (int i = 0; i < 6; i++) {
+  for (int i = 0; i < 16; i++) {
     lua_settop(vm->L, 0);
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->gc);
     lua_pcall(vm->L, 0, 0, 0);

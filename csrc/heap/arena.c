@@ -32,8 +32,10 @@ struct haki_lock haki_registry_lock = HAK_LOCK_INIT(HAK_RANK_REGISTRY);
 hak_list haki_arenas = {&haki_arenas, &haki_arenas};
 _Atomic(uint64_t) haki_arenas_created;
 static hak_list graveyard = {&graveyard, &graveyard};
-static uint32_t graves, slot_count;
-static struct hak_arena **slots[SLOT_PAGES]; /* slot -> descriptor; REGISTRY */
+static uint32_t graves, slot_count = 1;
+/* slot -> descriptor; REGISTRY. The default arena has slot 0, whatever memory there is. */
+static struct hak_arena *first_slots[SLOTS_PER_PAGE] = {&haki_default_arena};
+static struct hak_arena **slots[SLOT_PAGES] = {first_slots};
 
 /* pre: REGISTRY held. */
 static struct hak_arena *new_descriptor(void) {
@@ -42,7 +44,7 @@ static struct hak_arena *new_descriptor(void) {
   struct hak_arena ***page = &slots[slot / SLOTS_PER_PAGE];
   if (*page == NULL) *page = haki_meta_alloc(SLOTS_PER_PAGE * sizeof **page);
   if (*page == NULL) return NULL;
-  struct hak_arena *a = slot == 0 ? &haki_default_arena : haki_meta_alloc(sizeof *a);
+  struct hak_arena *a = haki_meta_alloc(sizeof *a);
   if (a == NULL) return NULL;
   a->slot = slot;
   (*page)[slot % SLOTS_PER_PAGE] = a;
@@ -122,9 +124,6 @@ static void publish(struct hak_arena *a) {
 }
 
 void haki_arena_init_default(void) {
-  haki_lock(&haki_registry_lock);
-  if (slot_count == 0) new_descriptor(); /* without memory the default arena has no id, no more */
-  haki_unlock(&haki_registry_lock);
   static const hak_arena_config config = {.name = "default"};
   init(&haki_default_arena, &config);
   publish(&haki_default_arena);
@@ -198,7 +197,7 @@ bool haki_arena_release_caches(struct hak_arena *a) {
   } else {
     struct haki_heap *h = haki_thread_heap(a);
     if (h != NULL) haki_heap_trim(h);
-    while (h != NULL && haki_heap_adopt(h)) haki_heap_trim(h);
+    haki_orphans_trim(a);
   }
   return haki_cell_get(&a->quota.charged) < before;
 }

@@ -77,6 +77,8 @@ void haki_heaps_start(void); /* once */
 /* Blocks that others have freed count as free from now on, as far as they belong to heaps of the
  * calling thread or of exited ones. */
 void haki_heaps_settle(struct hak_arena *a);
+/* Exited threads' heaps give back what they can. */
+void haki_orphans_trim(struct hak_arena *a);
 /* Trims every heap of the calling thread; bytes uncharged. */
 size_t haki_trim_thread(void);
 

@@ -8,6 +8,7 @@
 #include "heap/alloc.h"
 #include "heap/core.h"
 #include "map/hardened.h"
+#include "map/region.h"
 
 HAK_API HAK_HOT void hak_free(void *p) {
   struct haki_heap *h = haki_tls_heap;
@@ -109,5 +110,5 @@ int haki_api_owns(const void *p) {
   if (page == NULL) return 0;
   struct haki_region *r = haki_page_region(page);
   size_t chunk = ((uintptr_t)p - r->base) >> HAK_CHUNK_SHIFT;
-  return atomic_load_explicit(&r->kind[chunk], memory_order_relaxed) != HAK_CHUNK_NONE;
+  return !haki_chunk_unused(r, chunk);
 }

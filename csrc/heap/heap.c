@@ -231,6 +231,22 @@ static bool adopt(struct haki_heap *h) {
   return moved != 0;
 }
 
+void haki_orphans_trim(struct hak_arena *a) {
+  if (atomic_load_explicit(&a->orphan_count, memory_order_relaxed) == 0) return;
+  haki_lock(&haki_heaps_lock);
+  hak_list *next;
+  for (hak_list *l = a->orphans.next; l != &a->orphans; l = next) {
+    next = l->next;
+    struct haki_heap *o = HAK_LIST_OF(l, struct haki_heap, link);
+    haki_heap_trim(o);
+    if (!haki_heap_is_empty(o)) continue;
+    haki_list_remove(&o->link);
+    atomic_fetch_sub_explicit(&a->orphan_count, 1, memory_order_relaxed);
+    retire_locked(o);
+  }
+  haki_unlock(&haki_heaps_lock);
+}
+
 void *haki_late_alloc(struct hak_arena *a, unsigned c) {
   struct haki_heap *h = NULL, *fresh = NULL;
   void *p = NULL;

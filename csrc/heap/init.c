@@ -155,7 +155,7 @@ HAK_COLD const struct hak_core *haki_start(void) {
 
 size_t haki_api_trim(void) {
   haki_trim_thread();
-  while (haki_tls_heap->slabs != NULL && haki_heap_adopt(haki_tls_heap)) haki_trim_thread();
+  haki_orphans_trim(&haki_default_arena);
   return haki_purge(true);
 }
 

@@ -73,6 +73,14 @@ static void add_pages(struct sums *s, struct haki_region *r, size_t at) {
   }
 }
 
+static void add_spare(struct sums *s, struct haki_region *r, uint32_t at) {
+  haki_lock(&haki_chunk_lock);
+  size_t bytes = (size_t)r->chunks[at].spare * HAK_UNIT;
+  haki_unlock(&haki_chunk_lock);
+  s->in_chunks += bytes;
+  if (s->arena == NULL) SUM(s, top, cached) += bytes;
+}
+
 static void add_regions(struct sums *s) {
   uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_acquire);
   for (uint32_t k = 0; k < count; k++) {
@@ -80,6 +88,10 @@ static void add_regions(struct sums *s) {
     uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
     for (uint32_t i = 0; i < fresh; i++) {
       unsigned kind = haki_chunk_kind(r, i);
+      if (kind == HAK_CHUNK_SPARE) {
+        add_spare(s, r, i);
+        continue;
+      }
       if (kind != HAK_CHUNK_NONE) s->in_chunks += HAK_CHUNK_SIZE;
       if (kind == HAK_CHUNK_SPLIT) add_pages(s, r, i);
     }

@@ -77,6 +77,14 @@ static struct chunk *new_pages_chunk(void) {
   ask_hugepages(r, c, 1);
   c->free = ~0ull;
   c->dirty = c->touched = 0;
+  struct page *p = haki_chunk_pages(r, c);
+  for (uint32_t i = 0; c->spare != 0; i++) { /* what a huge block left is as warm as any */
+    uint32_t units = c->spare < HAK_UNITS_PER_PAGE ? c->spare : HAK_UNITS_PER_PAGE;
+    HAK_PAGE_SET(&p[i], touched, (uint16_t)units);
+    c->dirty |= 1ull << i;
+    c->spare -= units;
+  }
+  c->touched = c->dirty;
   haki_chunk_rebucket(c);
   atomic_fetch_add_explicit(&chunk_bytes, HAK_CHUNK_SIZE, memory_order_relaxed);
   HAK_STAT_ADD(chunk, taken, 1);
@@ -168,6 +176,14 @@ bool haki_pages_extend(struct page *first, size_t n, size_t more) {
   return ok;
 }
 
+/* Chunks of a huge block: what they hold from before is noted in the first page of each. */
+static void note_spare(struct haki_region *r, struct chunk *c, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    HAK_PAGE_SET(haki_chunk_pages(r, &c[i]), touched, (uint16_t)c[i].spare);
+    c[i].spare = 0;
+  }
+}
+
 struct page *haki_chunks_take(size_t n, size_t align) {
   struct page *p = NULL;
   struct haki_region *r;
@@ -176,6 +192,7 @@ struct page *haki_chunks_take(size_t n, size_t align) {
   if (c != NULL) {
     haki_region_set_kind(r, (uint32_t)(c - r->chunks), n, HAK_CHUNK_HUGE, HAK_CHUNK_BODY);
     ask_hugepages(r, c, n);
+    note_spare(r, c, n);
     p = haki_chunk_pages(r, c);
     atomic_fetch_add_explicit(&chunk_bytes, n << HAK_CHUNK_SHIFT, memory_order_relaxed);
     HAK_STAT_ADD(chunk, taken, n);
@@ -190,10 +207,11 @@ bool haki_chunks_extend(struct page *first, size_t n, size_t more) {
   if (at + more > r->chunk_count) return false;
   haki_lock(&haki_chunk_lock);
   bool ok = true;
-  for (size_t i = 0; i < more && ok; i++) ok = haki_chunk_kind(r, at + i) == HAK_CHUNK_NONE;
+  for (size_t i = 0; i < more && ok; i++) ok = haki_chunk_unused(r, at + i);
   ok = ok && haki_region_commit(r, (uint32_t)at, more);
   if (ok) {
     haki_region_set_kind(r, (uint32_t)at, more, HAK_CHUNK_BODY, HAK_CHUNK_BODY);
+    note_spare(r, &r->chunks[at], more);
     atomic_fetch_add_explicit(&chunk_bytes, more << HAK_CHUNK_SHIFT, memory_order_relaxed);
     HAK_STAT_ADD(chunk, taken, more);
   }
@@ -209,7 +227,10 @@ void haki_chunks_set_moved(struct page *first, size_t n) {
 }
 
 void haki_chunks_release(struct haki_region *r, struct chunk *c, size_t n) {
-  haki_region_set_kind(r, (uint32_t)(c - r->chunks), n, HAK_CHUNK_NONE, HAK_CHUNK_NONE);
+  for (size_t i = 0; i < n; i++) {
+    enum chunk_kind kind = c[i].spare != 0 ? HAK_CHUNK_SPARE : HAK_CHUNK_NONE;
+    haki_region_set_kind(r, (uint32_t)(c - r->chunks + (ptrdiff_t)i), 1, kind, kind);
+  }
   atomic_fetch_sub_explicit(&chunk_bytes, n << HAK_CHUNK_SHIFT, memory_order_relaxed);
   HAK_STAT_ADD(chunk, taken, -n);
 }
@@ -218,6 +239,6 @@ struct page *haki_chunks_head(const void *p) {
   struct haki_region *r = haki_region_of(p);
   if (r == NULL) return NULL;
   size_t i = ((uintptr_t)p - r->base) >> HAK_CHUNK_SHIFT;
-  while (haki_chunk_kind(r, i) == HAK_CHUNK_BODY) i--;
+  while (i > 0 && haki_chunk_kind(r, i) == HAK_CHUNK_BODY) i--;
   return haki_chunk_kind(r, i) == HAK_CHUNK_HUGE ? &r->pages[i * HAK_CHUNK_PAGES] : NULL;
 }

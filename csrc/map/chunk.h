@@ -26,9 +26,10 @@ void haki_pages_give(struct page *first, size_t n);
 /* Takes the `more` pages behind a run of n; false: not free. */
 bool haki_pages_extend(struct page *first, size_t n, size_t more);
 
-/* n contiguous whole chunks; memory reads as zero. kind is set to HUGE and BODY. */
+/* n contiguous whole chunks; `touched` of each chunk's first page says how many units of it may hold
+ * old data. The chunks become HUGE and BODY. */
 struct page *haki_chunks_take(size_t n, size_t align);
-/* Gives whole chunks back; the first `bytes` of them may hold data. */
+/* Gives whole chunks back; the first `bytes` of them may hold data, and what `touched` says. */
 void haki_chunks_give(struct page *first, size_t n, size_t bytes);
 bool haki_chunks_extend(struct page *first, size_t n, size_t more);
 void haki_chunks_set_moved(struct page *first, size_t n);

@@ -28,6 +28,7 @@ enum {
   HAK_CHUNK_PAGES = HAK_CHUNK_SIZE / HAK_PAGE_SIZE,
   HAK_UNIT = 4096, /* commit and charge are counted in these */
   HAK_UNITS_PER_PAGE = HAK_PAGE_SIZE / HAK_UNIT,
+  HAK_CHUNK_UNITS = HAK_CHUNK_SIZE / HAK_UNIT,
   HAK_REGIONS_MAX = 64,
 };
 
@@ -67,7 +68,8 @@ struct page {
   _Atomic(uint8_t) kind, cls;
   uint8_t back;
   _Atomic(uint8_t) flags;
-  _Atomic(uint16_t) touched; /* units from the start that may hold memory, used or not */
+  _Atomic(uint16_t) touched; /* units from the start that may hold memory, used or not; in a huge
+                              * block the first page of each chunk speaks for the chunk */
   _Atomic(uint16_t) carved;  /* slab: blocks carved so far */
   hak_list link; /* slab: available or full list; large, retained: the arena's list */
   union {
@@ -83,6 +85,7 @@ enum chunk_kind {
   HAK_CHUNK_SPLIT,    /* split into pages */
   HAK_CHUNK_HUGE,     /* first chunk of a huge block */
   HAK_CHUNK_BODY,     /* further chunk of a huge block */
+  HAK_CHUNK_SPARE,    /* in no use, but still holds memory of a huge block that was freed */
 };
 
 /* Guarded by the CHUNK lock.
@@ -95,6 +98,7 @@ struct chunk {
   uint64_t touched; /* pages that were ever in use: tells purged from never committed */
   uint64_t since;   /* coarse time at which dirty became non-zero */
   uint32_t bucket;
+  uint32_t spare;   /* SPARE: units from the start that hold memory */
   bool committed;   /* readable and writable */
   bool moved;       /* its mapping was moved here: made fresh when given back */
   bool huge_asked;  /* huge pages asked for */

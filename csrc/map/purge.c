@@ -5,15 +5,14 @@
  *        pages are set aside or put back, never across madvise.
  * Start: haki_purge().
  *
- * A page that is being purged is neither free nor dirty: nobody can take it meanwhile. */
+ * A page that is being purged is neither free nor dirty: nobody can take it meanwhile. What a huge
+ * block leaves is not purged at once: the next one, or a split chunk, may use it warm. */
 #include "base/knob.h"
 #include "base/stat.h"
 #include "map/bucket.h"
 #include "map/chunk.h"
 #include "map/region.h"
 #include "os/os.h"
-
-#include <string.h>
 
 struct haki_lock haki_purge_lock = HAK_LOCK_INIT(HAK_RANK_PURGE);
 static _Atomic(uint64_t) next_purge;
@@ -27,6 +26,32 @@ static size_t purge_run(struct page *p, size_t n, bool lazily) {
     bytes += (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
     if (zeroed) HAK_PAGE_SET(&p[i], touched, 0);
   }
+  return bytes;
+}
+
+/* pre: PURGE held. A chunk that a huge block left; BODY meanwhile, so that nobody takes it. */
+static size_t purge_spare(struct haki_region *r, struct chunk *c, uint64_t older_than) {
+  uint32_t at = (uint32_t)(c - r->chunks);
+  size_t bytes = 0;
+  haki_lock(&haki_chunk_lock);
+  if (haki_chunk_kind(r, at) == HAK_CHUNK_SPARE && c->since <= older_than) {
+    bytes = (size_t)c->spare * HAK_UNIT;
+    haki_region_set_kind(r, at, 1, HAK_CHUNK_BODY, HAK_CHUNK_BODY);
+  }
+  haki_unlock(&haki_chunk_lock);
+  if (bytes == 0) return 0;
+  bool zeroed = false;
+  haki_os_purge(haki_page_start(haki_chunk_pages(r, c)), bytes, false, &zeroed);
+  haki_lock(&haki_chunk_lock);
+  if (zeroed) {
+    c->spare = 0;
+  } else {
+    c->since = haki_os_now_coarse();
+    bytes = 0;
+  }
+  enum chunk_kind kind = zeroed ? HAK_CHUNK_NONE : HAK_CHUNK_SPARE;
+  haki_region_set_kind(r, at, 1, kind, kind);
+  haki_unlock(&haki_chunk_lock);
   return bytes;
 }
 
@@ -76,9 +101,11 @@ static size_t purge_older(uint64_t older_than, bool lazily) {
   for (uint32_t i = 0; i < count; i++) {
     struct haki_region *r = &haki_regions[i];
     uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
-    for (uint32_t k = 0; k < fresh; k++)
-      if (haki_chunk_kind(r, k) == HAK_CHUNK_SPLIT)
-        bytes += purge_chunk(r, &r->chunks[k], older_than, lazily);
+    for (uint32_t k = 0; k < fresh; k++) {
+      unsigned kind = haki_chunk_kind(r, k);
+      if (kind == HAK_CHUNK_SPLIT) bytes += purge_chunk(r, &r->chunks[k], older_than, lazily);
+      if (kind == HAK_CHUNK_SPARE) bytes += purge_spare(r, &r->chunks[k], older_than);
+    }
   }
   return bytes;
 }
@@ -107,20 +134,19 @@ void haki_purge_tick(void) {
 void haki_chunks_give(struct page *first, size_t n, size_t bytes) {
   struct haki_region *r = haki_page_region(first);
   struct chunk *c = haki_chunk_of_page(r, first);
-  char *start = haki_page_start(first);
-  bool zeroed = false;
   bool moved = c->moved || (n > 1 && c[n - 1].moved); /* ours alone: no lock needed to read */
-  if (moved) {
-    zeroed = haki_os_refresh(start, n << HAK_CHUNK_SHIFT);
-  } else if (bytes != 0) {
-    haki_os_purge(start, bytes, false, &zeroed);
-  } else {
-    zeroed = true;
-  }
-  if (!zeroed) memset(start, 0, bytes); /* mlock or seccomp said no: clear by hand */
+  bool fresh = moved && haki_os_refresh(haki_page_start(first), n << HAK_CHUNK_SHIFT);
+  size_t units = haki_align_up(bytes, HAK_UNIT) / HAK_UNIT;
+  uint64_t now = haki_os_now_coarse();
   haki_lock(&haki_chunk_lock);
   for (size_t i = 0; i < n; i++) {
-    if (moved && zeroed) c[i].moved = c[i].huge_asked = false;
+    size_t mine = units < HAK_CHUNK_UNITS ? units : HAK_CHUNK_UNITS;
+    size_t seen = HAK_PAGE_GET(&first[i * HAK_CHUNK_PAGES], touched);
+    units -= mine;
+    HAK_PAGE_SET(&first[i * HAK_CHUNK_PAGES], touched, 0);
+    c[i].since = now;
+    c[i].spare = fresh ? 0 : (uint32_t)(mine > seen ? mine : seen);
+    if (fresh) c[i].moved = c[i].huge_asked = false;
   }
   haki_chunks_release(r, c, n);
   haki_unlock(&haki_chunk_lock);

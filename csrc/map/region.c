@@ -86,7 +86,7 @@ static uint32_t find_in(struct haki_region *r, size_t n, size_t align) {
                      HAK_CHUNK_SHIFT);
     if (at + n > r->chunk_count) break;
     size_t k = 0;
-    while (k < n && haki_chunk_kind(r, at + k) == HAK_CHUNK_NONE) k++;
+    while (k < n && haki_chunk_unused(r, at + k)) k++;
     if (k == n) return at;
     at += (uint32_t)k + 1;
   }
@@ -118,10 +118,10 @@ void haki_region_set_kind(struct haki_region *r, uint32_t at, size_t n, enum chu
   for (size_t i = 0; i < n; i++)
     atomic_store_explicit(&r->kind[at + i], (uint8_t)(i == 0 ? first : rest),
                           memory_order_relaxed);
-  if (first == HAK_CHUNK_NONE) {
+  if (first == HAK_CHUNK_NONE || first == HAK_CHUNK_SPARE) {
     if (at < r->lowest) r->lowest = at;
   } else {
-    while (r->lowest < r->chunk_count && haki_chunk_kind(r, r->lowest) != HAK_CHUNK_NONE)
+    while (r->lowest < r->chunk_count && !haki_chunk_unused(r, r->lowest))
       r->lowest++;
   }
 }

@@ -10,7 +10,7 @@
 #include "map/page.h"
 
 /* n unused adjacent chunks, the first aligned to `align` chunks, committed; their kind is still
- * NONE. Adds a region when no other has room. NULL: no memory. */
+ * NONE or SPARE. Adds a region when no other has room. NULL: no memory. */
 struct chunk *haki_region_find(size_t n, size_t align, struct haki_region **region);
 /* Commits chunks [at, at+n) of a region as far as they are not. */
 bool haki_region_commit(struct haki_region *r, uint32_t at, size_t n);
@@ -25,6 +25,11 @@ HAK_INLINE struct page *haki_chunk_pages(struct haki_region *r, const struct chu
 }
 HAK_INLINE unsigned haki_chunk_kind(const struct haki_region *r, size_t i) {
   return atomic_load_explicit(&r->kind[i], memory_order_relaxed);
+}
+
+HAK_INLINE bool haki_chunk_unused(const struct haki_region *r, size_t i) {
+  unsigned kind = haki_chunk_kind(r, i);
+  return kind == HAK_CHUNK_NONE || kind == HAK_CHUNK_SPARE;
 }
 
 #endif

@@ -50,6 +50,15 @@ static void clear_touched(struct page *p, size_t bytes) {
   }
 }
 
+static void clear_touched_chunks(struct page *p, size_t bytes) {
+  char *start = haki_page_start(p);
+  for (size_t i = 0; i << HAK_CHUNK_SHIFT < bytes; i++) {
+    size_t held = (size_t)HAK_PAGE_GET(&p[i * HAK_CHUNK_PAGES], touched) * HAK_UNIT;
+    size_t left = bytes - (i << HAK_CHUNK_SHIFT);
+    memset(start + (i << HAK_CHUNK_SHIFT), 0, held < left ? held : left);
+  }
+}
+
 static struct page *take(size_t size, size_t align, bool zero) {
   struct page *p;
   size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
@@ -65,6 +74,7 @@ static struct page *take(size_t size, size_t align, bool zero) {
   size_t chunks = haki_align_up(size, HAK_CHUNK_SIZE) >> HAK_CHUNK_SHIFT;
   p = haki_chunks_take(chunks, align <= HAK_CHUNK_SIZE ? 1 : align >> HAK_CHUNK_SHIFT);
   if (p == NULL) return NULL;
+  if (zero) clear_touched_chunks(p, size);
   p->length = chunks;
   HAK_PAGE_SET(p, flags, 0);
   HAK_PAGE_SET(p, kind, HAK_PAGE_HUGE);
@@ -167,7 +177,7 @@ static void shrink(struct page *p, size_t size) {
     if (kept > was) kept = was;
     bool zeroed;
     if (kept > size && !haki_os_purge(start + size, kept - size, false, &zeroed))
-      memset(start + size, 0, kept - size); /* grown again it must read as zero */
+      HAK_PAGE_SET(&p[(chunks - 1) * HAK_CHUNK_PAGES], touched, HAK_CHUNK_UNITS);
     if (extra != 0) {
       p->length = chunks;
       size_t held = was > chunks << HAK_CHUNK_SHIFT ? was - (chunks << HAK_CHUNK_SHIFT) : 0;

@@ -19,6 +19,8 @@ end
 
 function m.median(list) return m.quantile(list, 0.5) end
 
+function m.minimum(list) return math.min(table.unpack(list)) end
+
 -- Half the distance between the quartiles, as a part of the median.
 function m.spread(list)
   return (m.quantile(list, 0.75) - m.quantile(list, 0.25)) / 2 / m.median(list)

@@ -57,6 +57,26 @@ function report.ratio_to(result, programs, base, key)
   return m.geomean(list), worst
 end
 
+-- hakmem's fastest run against the fastest run of any peer: what is left of a ratio when nothing
+-- else ran on the machine.
+local function minima_ratio(samples, allocators, key)
+  local best = math.huge
+  for _, allocator in ipairs(allocators) do
+    if allocator.peer then best = math.min(best, m.minimum(samples[allocator.name][key])) end
+  end
+  return m.minimum(samples.hakmem[key]) / best
+end
+
+-- The same over all programs against one allocator, as a geometric mean.
+function report.minima_to(result, programs, base, key)
+  local list = {}
+  for i, program in ipairs(programs) do
+    local samples = result[program.name]
+    list[i] = m.minimum(samples.hakmem[key]) / m.minimum(samples[base][key])
+  end
+  return m.geomean(list)
+end
+
 -- The program in which hakmem loses most to whichever peer is best there.
 function report.worst(result, programs, allocators, key)
   local worst
@@ -84,13 +104,15 @@ local function has_peer(allocators)
   return false
 end
 
--- A suite table. key: "wall", "cpu" or "peak"; scale and digits shape the figures.
+-- A suite table. key: "wall" or "peak"; scale and digits shape the figures.
 function report.suite(result, programs, allocators, key, title, scale, digits)
   local hakmem = result[programs[1].name].hakmem ~= nil
   local compare = hakmem and has_peer(allocators)
   local t = { title = title, head = { "program", table.unpack(names(allocators)) }, rows = {} }
   if compare then
-    for _, text in ipairs { "best peer", "hakmem / best", "spread" } do add(t.head, text) end
+    for _, text in ipairs { "best peer", "hakmem / best", "spread", "of minima" } do
+      add(t.head, text)
+    end
   end
   for _, program in ipairs(programs) do
     local samples, row = result[program.name], { program.name }
@@ -103,6 +125,7 @@ function report.suite(result, programs, allocators, key, title, scale, digits)
       add(row, best.name)
       add(row, number(m.median(ratios), 3))
       add(row, ("± %.1f %%"):format(100 * m.spread(ratios)))
+      add(row, number(minima_ratio(samples, allocators, key), 3))
     end
     add(t.rows, row)
   end
@@ -117,6 +140,7 @@ function report.suite(result, programs, allocators, key, title, scale, digits)
       add(row, best)
       add(row, number(ratio, 3))
       add(row, "")
+      add(row, number(report.minima_to(result, programs, best, key), 3))
     end
     add(t.rows, "-")
     add(t.rows, row)

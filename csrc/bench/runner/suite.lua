@@ -32,7 +32,7 @@ suite.allocators = {
   { name = "jemalloc", mode = "malloc", preload = "libjemalloc.so.2", peer = true },
   { name = "mimalloc", mode = "malloc", preload = "libmimalloc.so.2.0", peer = true },
   { name = "tcmalloc", mode = "malloc", preload = "libtcmalloc_minimal.so.4", peer = true },
-  { name = "own", mode = "own", jit_only = true },
+  { name = "own", mode = "own", peer = true, jit_only = true },
   { name = "bump", mode = "bump", count_only = true },
 }
 
