@@ -239,10 +239,10 @@ static int arena_tostring(lua_State *L) {
 }
 
 void haki_lua_arena_open(lua_State *L, int first) {
-  static const luaL_Reg methods[] = {
-      {"buffer", arena_buffer}, {"stats", arena_stats}, {"limit", arena_limit},
-      {"configure", arena_configure}, {"reset", arena_reset}, {"trim", arena_trim},
-      {"close", arena_close}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"buffer", arena_buffer}, {"stats", arena_stats},
+                                     {"limit", arena_limit},   {"configure", arena_configure},
+                                     {"reset", arena_reset},   {"trim", arena_trim},
+                                     {"close", arena_close},   {NULL, NULL}};
   static const luaL_Reg meta[] = {{"__gc", arena_collect},
                                   {"__close", arena_scope_end},
                                   {"__tostring", arena_tostring},

@@ -188,8 +188,7 @@ static int buffer_fill(lua_State *L) {
     if (is == HAK_LUA_RANGE || byte < 0 || byte > 255)
       haki_lua_argerror(L, 1, "fill", "value out of range");
   }
-  size_t offset =
-      lua_isnoneornil(L, 3) ? 0 : haki_lua_checkpos(L, 3, 2, "fill", b->size, 0);
+  size_t offset = lua_isnoneornil(L, 3) ? 0 : haki_lua_checkpos(L, 3, 2, "fill", b->size, 0);
   size_t n = haki_lua_checkcount(L, 4, 3, "fill", b->size - offset);
   memset(b->data + offset, (int)byte, n);
   lua_settop(L, 1);
@@ -226,8 +225,8 @@ static int buffer_tostring(lua_State *L) {
   if (b->data == NULL)
     lua_pushliteral(L, "hakmem.buffer (freed)");
   else
-    lua_pushlstring(L, text, (size_t)snprintf(text, sizeof text, "hakmem.buffer (%zu bytes)",
-                                              b->size));
+    lua_pushlstring(L, text,
+                    (size_t)snprintf(text, sizeof text, "hakmem.buffer (%zu bytes)", b->size));
   return 1;
 }
 
@@ -266,7 +265,8 @@ static void push_number(lua_State *L, const struct number *n, uint64_t bits) {
   }
   int64_t value = n->kind == SIGNED ? (int64_t)(bits << unused) >> unused : (int64_t)bits;
 #if LUA_VERSION_NUM >= 503
-  lua_pushinteger(L, (lua_Integer)value); /* the upper half of u64 is negative, as in string.unpack */
+  lua_pushinteger(L,
+                  (lua_Integer)value); /* the upper half of u64 is negative, as in string.unpack */
 #else
   lua_pushnumber(L, n->kind == SIGNED ? (lua_Number)value : (lua_Number)bits);
 #endif
@@ -318,10 +318,10 @@ static int access_number(lua_State *L, const struct number *n) {
   return 1;
 }
 
-#define NUMBER(name, width, kind)                            \
-  static int buffer_##name(lua_State *L) {                   \
+#define NUMBER(name, width, kind)                             \
+  static int buffer_##name(lua_State *L) {                    \
     static const struct number number = {#name, width, kind}; \
-    return access_number(L, &number);                        \
+    return access_number(L, &number);                         \
   }
 NUMBER(u8, 1, UNSIGNED)
 NUMBER(i8, 1, SIGNED)
@@ -337,12 +337,12 @@ NUMBER(f64, 8, FLOAT)
 
 void haki_lua_buffer_open(lua_State *L, int first) {
   static const luaL_Reg methods[] = {
-      {"read", buffer_read},     {"write", buffer_write},     {"fill", buffer_fill},
-      {"copy", buffer_copy},     {"slice", buffer_slice},     {"resize", buffer_resize},
-      {"free", buffer_free},     {"pointer", buffer_pointer}, {"u8", buffer_u8},
-      {"i8", buffer_i8},         {"u16", buffer_u16},         {"i16", buffer_i16},
-      {"u32", buffer_u32},       {"i32", buffer_i32},         {"u64", buffer_u64},
-      {"i64", buffer_i64},       {"f32", buffer_f32},         {"f64", buffer_f64},
+      {"read", buffer_read}, {"write", buffer_write},     {"fill", buffer_fill},
+      {"copy", buffer_copy}, {"slice", buffer_slice},     {"resize", buffer_resize},
+      {"free", buffer_free}, {"pointer", buffer_pointer}, {"u8", buffer_u8},
+      {"i8", buffer_i8},     {"u16", buffer_u16},         {"i16", buffer_i16},
+      {"u32", buffer_u32},   {"i32", buffer_i32},         {"u64", buffer_u64},
+      {"i64", buffer_i64},   {"f32", buffer_f32},         {"f64", buffer_f64},
       {NULL, NULL}};
   static const luaL_Reg meta[] = {{"__len", buffer_length},
                                   {"__gc", buffer_collect},

@@ -12,7 +12,8 @@
 
 #include "include/hakmem.h"
 
-static const char *const class_names[] = {"", "hakmem.arena", "hakmem.buffer", "hakmem.vm"};
+static const char *const class_names[] = {"", "hakmem.arena", "hakmem.buffer", "hakmem.vm",
+                                           "hakmem.copy"};
 
 void haki_lua_register(lua_State *L, const luaL_Reg *functions, int first) {
   for (; functions->name != NULL; functions++) {
@@ -105,9 +106,7 @@ static const char *parse_size(const char *s, double *out) {
 const char *haki_lua_tosize(lua_State *L, int index, size_t *out) {
   double n;
   switch (lua_type(L, index)) {
-    case LUA_TNUMBER:
-      n = (double)lua_tonumber(L, index);
-      break;
+    case LUA_TNUMBER: n = (double)lua_tonumber(L, index); break;
     case LUA_TSTRING: {
       size_t length;
       const char *text = lua_tolstring(L, index, &length);
@@ -115,8 +114,7 @@ const char *haki_lua_tosize(lua_State *L, int index, size_t *out) {
         return lua_pushfstring(L, "malformed size '%s'", text);
       break;
     }
-    default:
-      return lua_pushfstring(L, "size expected, got %s", type_name(L, index));
+    default: return lua_pushfstring(L, "size expected, got %s", type_name(L, index));
   }
   if (!isinf(n) && !(floor(n) == n)) return "size is not an integer";
   if (n < 0 || n >= 0x1p63) return "size out of range";
@@ -131,8 +129,7 @@ size_t haki_lua_checksize(lua_State *L, int index, int arg, const char *func) {
   return size;
 }
 
-static int64_t check_integer(lua_State *L, int index, int arg, const char *func,
-                             const char *what) {
+static int64_t check_integer(lua_State *L, int index, int arg, const char *func, const char *what) {
   int64_t n = 0;
   switch (haki_lua_toint64(L, index, &n)) {
     case HAK_LUA_IS_INTEGER: break;
@@ -147,7 +144,7 @@ size_t haki_lua_checkpos(lua_State *L, int index, int arg, const char *func, siz
                          size_t need) {
   int64_t i = check_integer(L, index, arg, func, "position");
   uint64_t offset = i > 0 ? (uint64_t)i - 1 : (uint64_t)size + (uint64_t)i;
-  if (HAK_UNLIKELY(i == 0 || (i < 0 && (uint64_t)-(i + 1) >= size) || offset > size ||
+  if (HAK_UNLIKELY(i == 0 || (i < 0 && (uint64_t) - (i + 1) >= size) || offset > size ||
                    size - offset < need))
     haki_lua_argerror(L, arg, func, "position out of range");
   return (size_t)offset;

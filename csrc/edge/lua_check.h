@@ -8,8 +8,14 @@
 
 #include "edge/lua_compat.h"
 
-/* Every function of the module is a closure over the three metatables, in this order. */
-enum haki_lua_class { HAK_LUA_ARENA = 1, HAK_LUA_BUFFER, HAK_LUA_VM, HAK_LUA_CLASSES = 3 };
+/* Every function of the module is a closure over the metatables, in this order. */
+enum haki_lua_class {
+  HAK_LUA_ARENA = 1,
+  HAK_LUA_BUFFER,
+  HAK_LUA_VM,
+  HAK_LUA_COPY, /* values on their way between states (lua_copy.h): nobody sees one */
+  HAK_LUA_CLASSES = HAK_LUA_COPY
+};
 
 /* Sets the functions in the table on top of the stack; the metatables are at first, first+1, .. */
 void haki_lua_register(lua_State *L, const luaL_Reg *functions, int first);

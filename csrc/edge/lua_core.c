@@ -100,8 +100,8 @@ static int config_tostring(lua_State *L) {
 
 /* pairs() heeds __pairs from 5.2 on; `for name, value in hakmem.config do` works everywhere. */
 static void push_config(lua_State *L, int first) {
-  static const luaL_Reg meta[] = {{"__index", config_index},   {"__newindex", config_newindex},
-                                  {"__pairs", config_pairs},   {"__call", config_call},
+  static const luaL_Reg meta[] = {{"__index", config_index},       {"__newindex", config_newindex},
+                                  {"__pairs", config_pairs},       {"__call", config_call},
                                   {"__tostring", config_tostring}, {NULL, NULL}};
   lua_newtable(L);
   lua_newtable(L);
@@ -137,10 +137,14 @@ static void push_internals(lua_State *L, int first) {
 
 HAK_API int luaopen_hakmem_core(lua_State *L);
 HAK_API int luaopen_hakmem_core(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"arena", haki_lua_arena_make}, {"vm", haki_lua_vm_make},      {"stats", core_stats},
-      {"arenas", core_arenas},        {"configure", core_configure}, {"report", core_report},
-      {"trim", core_trim},            {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"arena", haki_lua_arena_make},
+                                       {"vm", haki_lua_vm_make},
+                                       {"stats", core_stats},
+                                       {"arenas", core_arenas},
+                                       {"configure", core_configure},
+                                       {"report", core_report},
+                                       {"trim", core_trim},
+                                       {NULL, NULL}};
   if (hak_abi_version() != HAK_ABI_VERSION)
     return luaL_error(L, "hakmem.core has ABI %d, the hakmem that runs has %d",
                       (int)HAK_ABI_VERSION, (int)hak_abi_version());

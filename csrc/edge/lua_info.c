@@ -130,12 +130,8 @@ static void push_text(lua_State *L, int index, const char *name) {
   char text[64];
   int knob = hak_knob_find(name);
   switch (lua_type(L, index)) {
-    case LUA_TSTRING:
-      lua_pushvalue(L, index);
-      return;
-    case LUA_TBOOLEAN:
-      lua_pushstring(L, lua_toboolean(L, index) ? "on" : "off");
-      return;
+    case LUA_TSTRING: lua_pushvalue(L, index); return;
+    case LUA_TBOOLEAN: lua_pushstring(L, lua_toboolean(L, index) ? "on" : "off"); return;
     case LUA_TNUMBER: {
       lua_Number n = lua_tonumber(L, index);
       const char *unit = "";

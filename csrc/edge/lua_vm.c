@@ -20,17 +20,36 @@ struct lua_vm {
   struct lua_arena *arena;
   bool own_arena;
   bool limited;
-  bool quiet;            /* the error that is raised wants no traceback */
-  int step_multiplier;   /* 5.1: what to restore after the call; 0: nothing */
-  int handler, run, gc;  /* references to the child's three functions */
-  uint64_t libs;         /* bit per entry of the table below */
-  const char *code;      /* of the call that runs */
+  bool quiet;           /* the error that is raised wants no traceback */
+  int step_multiplier;  /* 5.1: what to restore after the call; 0: nothing */
+  int handler, run, gc; /* references to the child's three functions */
+  uint64_t libs;        /* bit per entry of the table below */
+  const char *code;     /* of the call that runs */
   size_t code_size;
-  struct haki_copy copy;
-  char chunk[40];        /* "=name" */
+  struct haki_copy *copy; /* likewise */
+  char chunk[40]; /* "=name" */
 };
 
 /* ---- libraries ------------------------------------------------------------------------------ */
+
+/* The table below takes their addresses, and addresses do not resolve late: weak, so that the
+ * module can be loaded where there is no Lua, or another one (LuaJIT's ffi.load). */
+#pragma weak luaopen_base
+#pragma weak luaopen_package
+#pragma weak luaopen_table
+#pragma weak luaopen_io
+#pragma weak luaopen_os
+#pragma weak luaopen_string
+#pragma weak luaopen_math
+#pragma weak luaopen_debug
+#if LUA_VERSION_NUM > 501
+#pragma weak luaopen_coroutine
+#endif
+#if LUA_VERSION_NUM == 502
+#pragma weak luaopen_bit32
+#elif LUA_VERSION_NUM > 502
+#pragma weak luaopen_utf8
+#endif
 
 #if LUA_VERSION_NUM == 501
 /* One module serves 5.1 and LuaJIT: what only LuaJIT has is NULL elsewhere. */
@@ -68,7 +87,7 @@ struct library {
 static const struct library *libraries(size_t *n) {
   static struct library table[16];
   size_t i = 0;
-#define LIBRARY(...) table[i++] = (struct library) { __VA_ARGS__ }
+#define LIBRARY(...) table[i++] = (struct library){__VA_ARGS__}
 #if LUA_VERSION_NUM == 501
   LIBRARY("base", "", luaopen_base, true);
   LIBRARY("package", "package", luaopen_package, true);
@@ -197,12 +216,12 @@ static int run(lua_State *L) {
   if (vm->code_size > 0 && vm->code[0] == LUA_SIGNATURE[0])
     return lua_pushliteral(L, "attempt to load a binary chunk"), lua_error(L);
   if (luaL_loadbuffer(L, vm->code, vm->code_size, vm->chunk) != LUA_OK) return lua_error(L);
-  int n = haki_copy_unpack(L, &vm->copy);
+  int n = haki_copy_unpack(L, vm->copy);
   vm->quiet = false;
   lua_call(L, n, LUA_MULTRET);
   vm->quiet = true;
-  if (!haki_copy_pack(L, &vm->copy, 1)) {
-    lua_pushstring(L, vm->copy.why);
+  if (!haki_copy_pack(L, vm->copy, 1)) {
+    lua_pushstring(L, vm->copy->why);
     return lua_error(L);
   }
   return 0;
@@ -255,7 +274,6 @@ static void end(struct lua_vm *vm) {
   if (vm->own_arena && vm->arena != NULL) haki_lua_arena_close(vm->arena);
   haki_lua_arena_drop(vm->arena);
   vm->arena = NULL;
-  haki_copy_free(&vm->copy);
 }
 
 static void check_options(lua_State *L) {
@@ -320,6 +338,7 @@ int haki_lua_vm_make(lua_State *L) {
   }
   if (vm->arena == NULL) vm->arena = haki_lua_arena_new(&config);
   if (vm->arena == NULL) return haki_lua_failure(L, errno);
+  if (vm->arena->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
   snprintf(vm->chunk, sizeof vm->chunk, "=%s", config.name);
   uint64_t refusals = haki_lua_stat(vm->arena->arena, "limits.refusals");
   size_t soft, hard;
@@ -354,32 +373,62 @@ static void recover(struct lua_vm *vm) {
   lua_settop(vm->L, 0);
 }
 
-static int vm_call(lua_State *L) {
-  struct lua_vm *vm = check_open(L, "call");
-  if (lua_type(L, 2) != LUA_TSTRING) haki_lua_typeerror(L, 2, 1, "call", "string");
-  vm->code = lua_tolstring(L, 2, &vm->code_size);
-  if (!haki_copy_pack(L, &vm->copy, 3))
-    haki_lua_argerror(L, 1 + vm->copy.culprit, "call", "%s", vm->copy.why);
+static int copy_collect(lua_State *L) {
+  haki_copy_free(haki_lua_self(L, HAK_LUA_COPY, "__gc"));
+  return 0;
+}
+
+/* Every call has a copy of its own: whatever allocates in the host may run a finalizer of the
+ * host's, and that may call the same child. */
+static struct haki_copy *push_copy(lua_State *L) {
+  struct haki_copy *copy = lua_newuserdatauv(L, sizeof *copy, 0);
+  memset(copy, 0, sizeof *copy);
+  lua_pushvalue(L, lua_upvalueindex(HAK_LUA_COPY));
+  lua_setmetatable(L, -2);
+  return copy;
+}
+
+/* Runs the child; nothing of the host's runs meanwhile. The results are in vm->copy, or false and
+ * the message is. */
+static bool enter(struct lua_vm *vm) {
   lua_State *child = vm->L;
   lua_settop(child, 0);
   lua_rawgeti(child, LUA_REGISTRYINDEX, vm->handler); /* neither of these allocates */
   lua_rawgeti(child, LUA_REGISTRYINDEX, vm->run);
   int failed = lua_pcall(child, 0, 0, 1);
   restore_collector(vm);
-  if (failed == LUA_OK) {
-    lua_settop(L, 2);
-    lua_pushboolean(L, 1);
-    return 1 + haki_copy_unpack(L, &vm->copy);
-  }
+  if (failed == LUA_OK) return true;
   size_t n = 0;
   const char *message = lua_type(child, -1) == LUA_TSTRING ? lua_tolstring(child, -1, &n) : NULL;
-  lua_pushboolean(L, 0);
-  if (message != NULL)
-    lua_pushlstring(L, message, n);
-  else
-    lua_pushliteral(L, "error in error handling");
+  haki_copy_text(vm->copy, message != NULL ? message : "error in error handling",
+                 message != NULL ? n : strlen("error in error handling"));
   recover(vm);
-  return 2;
+  return false;
+}
+
+static int vm_call(lua_State *L) {
+  check_open(L, "call");
+  if (lua_type(L, 2) != LUA_TSTRING) haki_lua_typeerror(L, 2, 1, "call", "string");
+  struct haki_copy *copy = push_copy(L);
+  lua_insert(L, 3);
+  if (!haki_copy_pack(L, copy, 4)) {
+    haki_copy_free(copy);
+    haki_lua_argerror(L, 1 + copy->culprit, "call", "%s", copy->why);
+  }
+  struct lua_vm *vm = check_open(L, "call");
+  vm->code = lua_tolstring(L, 2, &vm->code_size);
+  vm->copy = copy;
+  bool good = enter(vm);
+  vm->copy = NULL;
+  lua_settop(L, 3);
+  lua_pushboolean(L, good);
+  int results = 1;
+  if (good)
+    results = haki_copy_unpack(L, copy);
+  else
+    lua_pushlstring(L, (const char *)copy->data, copy->size);
+  haki_copy_free(copy);
+  return 1 + results;
 }
 
 static int vm_stats(lua_State *L) {
@@ -410,12 +459,13 @@ static int vm_tostring(lua_State *L) {
 void haki_lua_vm_open(lua_State *L, int first) {
   static const luaL_Reg methods[] = {
       {"call", vm_call}, {"stats", vm_stats}, {"close", vm_close}, {NULL, NULL}};
-  static const luaL_Reg meta[] = {{"__gc", vm_scope_end},
-                                  {"__close", vm_scope_end},
-                                  {"__tostring", vm_tostring},
-                                  {NULL, NULL}};
+  static const luaL_Reg meta[] = {
+      {"__gc", vm_scope_end}, {"__close", vm_scope_end}, {"__tostring", vm_tostring}, {NULL, NULL}};
   haki_lua_register(L, meta, first);
   lua_newtable(L);
   haki_lua_register(L, methods, first);
   lua_setfield(L, -2, "__index");
+  lua_pushvalue(L, first + HAK_LUA_COPY - 1);
+  haki_lua_register(L, copy_meta, first);
+  lua_pop(L, 1);
 }

@@ -259,21 +259,21 @@ int haki_api_arena_kind_of(hak_arena *a) {
 hak_arena *haki_api_arena_of(const void *p) {
   struct page *page = haki_page_of(p);
   if (page == NULL) return NULL;
-  struct haki_heap *h;
+  struct hak_arena *a;
   switch (haki_page_kind(page)) {
     case HAK_PAGE_SLAB:
     case HAK_PAGE_INNER:
-      h = haki_page_owner(haki_slab_head(page));
-      return h != NULL ? haki_heap_arena(h) : NULL;
+      haki_slab_owner(haki_slab_head(page), &a);
+      return a;
     case HAK_PAGE_RUN:
     case HAK_PAGE_HUGE:
       return HAK_LIST_OF(page->large, struct hak_arena, large);
     case HAK_PAGE_NURSERY: {
       uint32_t slot = haki_nursery_slot(page, p);
       haki_lock(&haki_registry_lock);
-      struct hak_arena *a = slot != HAK_NO_SLOT && slot < slot_count
+      a = slot != HAK_NO_SLOT && slot < slot_count
                                 ? slots[slot / SLOTS_PER_PAGE][slot % SLOTS_PER_PAGE]
-                                : NULL;
+              : NULL;
       haki_unlock(&haki_registry_lock);
       return a;
     }

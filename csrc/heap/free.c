@@ -37,8 +37,7 @@ struct haki_block haki_block_of(const void *p) {
   unsigned kind = b.page != NULL ? haki_page_kind(b.page) : HAK_PAGE_FREE;
   if (kind == HAK_PAGE_SLAB || kind == HAK_PAGE_INNER) {
     b.page = haki_slab_head(b.page);
-    b.heap = haki_page_owner(b.page);
-    b.arena = haki_heap_arena(b.heap);
+    b.heap = haki_slab_owner(b.page, &b.arena);
     b.size = haki_class_size(haki_page_class(b.page));
     return b;
   }

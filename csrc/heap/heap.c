@@ -27,27 +27,32 @@ static struct haki_heap dead_heap; /* the chain of a thread that is past its des
 __thread struct haki_heap *haki_tls_heap = &haki_empty_heap;
 
 struct haki_lock haki_heaps_lock = HAK_LOCK_INIT(HAK_RANK_ARENA);
-static struct haki_heap *pool; /* unused descriptors; ARENA */
+/* Unused descriptors, [1] for private arenas: whoever frees a block may look at is_private while the
+ * slab changes hands and its old heap is used again, so that a descriptor never changes sides. */
+static struct haki_heap *pool[2]; /* ARENA */
 static pthread_key_t exit_key;
 static bool have_key;
 
-static struct haki_heap *take_descriptor(void) {
+static struct haki_heap *take_descriptor(bool is_private) {
   haki_lock(&haki_heaps_lock);
-  struct haki_heap *h = pool;
-  if (h != NULL) pool = h->next_of_thread;
+  struct haki_heap *h = pool[is_private];
+  if (h != NULL) pool[is_private] = h->next_of_thread;
   haki_unlock(&haki_heaps_lock);
-  return h != NULL ? h : haki_meta_alloc(sizeof *h);
+  if (h != NULL) return h;
+  h = haki_meta_alloc(sizeof *h);
+  if (h != NULL) h->is_private = is_private;
+  return h;
 }
 
 /* pre: ARENA held; no thread has it in its chain. */
 static void put_descriptor(struct haki_heap *h) {
-  atomic_store_explicit(&h->arena, NULL, memory_order_relaxed);
-  h->next_of_thread = pool;
-  pool = h;
+  haki_heap_set_arena(h, NULL);
+  h->next_of_thread = pool[h->is_private];
+  pool[h->is_private] = h;
 }
 
 struct haki_heap *haki_heap_new(struct hak_arena *a) {
-  struct haki_heap *h = take_descriptor();
+  struct haki_heap *h = take_descriptor(a->is_private);
   if (h == NULL) return NULL;
   for (int c = 0; c < HAK_CLASSES; c++) h->bin[c] = NULL;
   haki_cell_set(&h->refills, 0);
@@ -56,7 +61,6 @@ struct haki_heap *haki_heap_new(struct hak_arena *a) {
   haki_cell_set(&h->remote_frees, 0);
   haki_cell_set(&h->adopted, 0);
   h->next_of_thread = NULL;
-  h->is_private = a->is_private;
   h->retained = a->is_private ? &a->retained : NULL;
   h->nursery.limit = 0;
   haki_heap_init(h, a, &a->quota);
@@ -293,7 +297,7 @@ void haki_arena_drop_heaps(struct hak_arena *a, bool destroy) {
     haki_slabs_free(h);
     haki_list_remove(&h->link);
     atomic_fetch_sub_explicit(&a->heap_count, 1, memory_order_relaxed);
-    atomic_store_explicit(&h->arena, NULL, memory_order_relaxed); /* its thread pools it */
+    haki_heap_set_arena(h, NULL); /* its thread pools it */
   }
   haki_unlock(&haki_heaps_lock);
 }

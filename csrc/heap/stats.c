@@ -31,8 +31,9 @@ struct sums {
 /* ---- slabs and free pages, from the descriptors ---- */
 
 static void add_slab(struct sums *s, struct page *p) {
-  struct haki_heap *h = haki_page_owner(p);
-  if (h == NULL || (s->arena != NULL && haki_heap_arena(h) != s->arena)) return;
+  struct hak_arena *arena;
+  struct haki_heap *h = haki_slab_owner(p, &arena);
+  if (h == NULL || (s->arena != NULL && arena != s->arena)) return;
   unsigned c = haki_page_class(p);
   size_t live = haki_slab_live(p), commit = haki_slab_commit(p), held = 0;
   for (size_t i = 0; i < haki_slab_pages(c); i++)
@@ -106,7 +107,8 @@ static void add_heap(struct sums *s, struct haki_heap *h) {
   SUM(s, small, retired) += haki_cell_get(&h->retired);
   SUM(s, small, remote_frees) += haki_cell_get(&h->remote_frees);
   SUM(s, small, adopted) += haki_cell_get(&h->adopted);
-  SUM(s, top, metadata) += sizeof *h + (h->slabs != NULL ? sizeof *h->slabs : 0);
+  bool has_slabs = __atomic_load_n(&h->slabs, __ATOMIC_RELAXED) != NULL;
+  SUM(s, top, metadata) += sizeof *h + (has_slabs ? sizeof *h->slabs : 0);
   if (atomic_load_explicit(&h->thread, memory_order_relaxed) != (uintptr_t)pthread_self()) return;
   /* ours: what waits in the bins is not live */
   size_t in_bins[HAK_CLASSES] = {0}, nursery_blocks = 0, nursery_bytes = 0;

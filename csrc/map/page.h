@@ -156,6 +156,11 @@ HAK_INLINE unsigned haki_page_kind(const struct page *p) {
 HAK_INLINE struct haki_heap *haki_page_owner(const struct page *p) {
   return atomic_load_explicit(&((struct page *)p)->owner, memory_order_relaxed);
 }
+/* For those who look into the heap: acquire, pairs with move_slab(), which may hand a slab to a heap
+ * that the reader has never seen. */
+HAK_INLINE struct haki_heap *haki_page_owner_acquire(const struct page *p) {
+  return atomic_load_explicit(&((struct page *)p)->owner, memory_order_acquire);
+}
 HAK_INLINE unsigned haki_page_class(const struct page *p) {
   return atomic_load_explicit(&((struct page *)p)->cls, memory_order_relaxed);
 }

@@ -68,7 +68,8 @@ static bool move_slab(struct page *p, struct haki_heap *from, struct haki_heap *
   haki_slab_unkeep(from, p);
   haki_list_remove(&p->link);
   HAK_PAGE_SET(p, flags, 0);
-  HAK_PAGE_SET(p, owner, to);
+  /* release: pairs with haki_page_owner_acquire() */
+  atomic_store_explicit(&p->owner, to, memory_order_release);
   HAK_SCHED_POINT("move slab");
   haki_slab_list_available(to, p);
   /* As if it had come in by the inbound stack: the drain takes what was freed meanwhile. */

@@ -26,7 +26,7 @@ static void set_region(struct haki_heap *h) {
 
 void haki_heap_init(struct haki_heap *h, struct hak_arena *arena, struct haki_quota *quota) {
   set_region(h);
-  atomic_store_explicit(&h->arena, arena, memory_order_relaxed);
+  haki_heap_set_arena(h, arena);
   h->quota = quota;
   h->nursery.pieces = UINT32_MAX;
   haki_list_init(&h->link);
@@ -38,13 +38,13 @@ bool haki_slabs_ensure(struct haki_heap *h) {
   if (s == NULL) return false;
   for (int c = 0; c < HAK_CLASSES; c++) haki_list_init(&s->available[c]);
   haki_list_init(&s->full);
-  h->slabs = s;
+  __atomic_store_n(&h->slabs, s, __ATOMIC_RELAXED); /* statistics ask whether there is one */
   return true;
 }
 
 void haki_slabs_free(struct haki_heap *h) {
   if (h->slabs != NULL) haki_meta_free(h->slabs, sizeof *h->slabs);
-  h->slabs = NULL;
+  __atomic_store_n(&h->slabs, NULL, __ATOMIC_RELAXED);
 }
 
 static size_t capacity(unsigned c) {
@@ -178,7 +178,7 @@ HAK_HOT void haki_page_push_remote(struct page *page, void *p) {
   if ((was & HAK_REMOTE_QUEUED) != 0) return;
   /* We set the mark: the page cannot change owner or be retired until we have queued it. */
   HAK_SCHED_POINT("remote queue");
-  struct haki_heap *owner = atomic_load_explicit(&page->owner, memory_order_relaxed);
+  struct haki_heap *owner = haki_page_owner_acquire(page);
   struct page *top = atomic_load_explicit(&owner->inbound, memory_order_relaxed);
   do {
     page->inbound_next = top;

@@ -71,6 +71,21 @@ HAK_INLINE struct hak_arena *haki_heap_arena(const struct haki_heap *h) {
   return atomic_load_explicit(&((struct haki_heap *)h)->arena, memory_order_relaxed);
 }
 
+/* Owner and arena of a slab that any thread may look at. Meanwhile the slab may be adopted and its
+ * former heap's descriptor be pooled, or serve another arena: then the owner has changed too. */
+HAK_INLINE struct haki_heap *haki_slab_owner(const struct page *page, struct hak_arena **arena) {
+  for (;;) {
+    struct haki_heap *h = haki_page_owner_acquire(page);
+    /* acquire: pairs with haki_heap_set_arena(), so that the second look sees the new owner */
+    *arena = h != NULL ? atomic_load_explicit(&h->arena, memory_order_acquire) : NULL;
+    if (HAK_LIKELY(h == haki_page_owner(page))) return h;
+  }
+}
+/* release: pairs with haki_slab_owner() */
+HAK_INLINE void haki_heap_set_arena(struct haki_heap *h, struct hak_arena *a) {
+  atomic_store_explicit(&h->arena, a, memory_order_release);
+}
+
 /* Pops a block of class c, or NULL: refill. */
 HAK_INLINE void *haki_heap_pop(struct haki_heap *h, unsigned c) {
   void **b = h->bin[c];

@@ -2,7 +2,8 @@
  * Why:   each case runs in a process of its own, so that it may crash, hang, fork, or want a
  *        hakmem that has not started yet; the others still run and the line still comes.
  * Owns:  main(), the lines `ok name`, `not ok name - file:line expr`, `skip name - reason`.
- * Args:  --short (fewer rounds), --list, or words: only cases whose name holds one of them.
+ * Args:  --short (fewer rounds, as in slow builds), --full (all rounds there too), --list, or words:
+ *        only cases whose name holds one of them.
  * Start: TEST, CHECK. */
 #ifndef CHECK_H
 #define CHECK_H
@@ -277,6 +278,7 @@ int main(int argc, char **argv) {
   bool list = false, good = true;
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--short") == 0) check_short = true;
+    if (strcmp(argv[i], "--full") == 0) check_short = false;
     if (strcmp(argv[i], "--list") == 0) list = true;
   }
   check_verdict =

@@ -272,11 +272,11 @@ static uint64_t grown(const char *stat, void (*work)(void)) {
   return stat_of(NULL, stat) - before;
 }
 
-static void big_round(void) {
+static void big_round(void) { /* runs of pages, in audit builds too */
   for (int i = 0; i < 4; i++) {
-    char *p = hak_malloc(MIB + MIB / 2);
+    char *p = hak_malloc(200000);
     CHECK(p != NULL);
-    memset(p, 1, MIB + MIB / 2);
+    memset(p, 1, 200000);
     hak_free(p);
   }
 }
@@ -293,8 +293,8 @@ TEST(purge_mode_effect) {
   CHECK_EQ(grown("os.purges", big_round), 0);
   CHECK_EQ(set("purge.mode", "free"), 0);
   CHECK_CMP(grown("os.purges", big_round), >, 0);
-  char *p = hak_calloc(3, MIB / 2); /* MADV_FREE may leave the old bytes */
-  CHECK(all_zero(p, 3 * MIB / 2));
+  char *p = hak_calloc(2, 100000); /* MADV_FREE may leave the old bytes */
+  CHECK(all_zero(p, 200000));
   hak_free(p);
 }
 

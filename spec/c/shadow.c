@@ -4,6 +4,9 @@
  * Args:  environment SHADOW_SEED repeats one run, SHADOW_OPS lengthens it.
  * Start: step(). */
 #include "check.h"
+#if HAK_FAULT
+#include "os/os.h"
+#endif
 
 enum { ARENAS = 6, BLOCKS = 1500 };
 enum door { BY_ARENA, BY_LUA }; /* a block goes back through the door it came from */
@@ -26,6 +29,7 @@ struct shadow_arena {
 static struct block block[BLOCKS];
 static struct shadow_arena arena[ARENAS];
 static uint64_t seed, ops;
+static bool failing; /* the system may say no at any time */
 
 /* Live blocks by address, for overlaps: sorted lazily, checked in whole. */
 static int by_address(const void *a, const void *b) {
@@ -106,7 +110,7 @@ static void make(struct block *b) {
     default: p = where ? hak_arena_alloc(s->a, size) : hak_malloc(size);
   }
   if (p == NULL) {
-    CHECK(s->hard != 0);
+    CHECK(s->hard != 0 || failing);
     return;
   }
   if (door == BY_ARENA) CHECK_EQ((uintptr_t)p % align, 0);
@@ -138,7 +142,7 @@ static void resize(struct block *b) {
             : below(&seed, 2) ? hak_realloc(b->p, size)
                               : hak_arena_realloc(a, b->p, size);
   if (p == NULL) {
-    CHECK(arena[b->arena].hard != 0 && size > b->size);
+    CHECK((arena[b->arena].hard != 0 || failing) && size > b->size);
     check_block(b);
     return;
   }
@@ -165,7 +169,9 @@ static void change_arena(int i) {
   if (s->a == NULL) {
     s->kind = (int)below(&seed, 2);
     s->hard = below(&seed, 3) ? 0 : (size_t)1 << (18 + below(&seed, 6));
-    s->a = arena_of_kind(s->kind, s->hard);
+    hak_arena_config config = {.kind = s->kind, .hard = s->hard};
+    s->a = hak_arena_create(&config);
+    CHECK(s->a != NULL || failing);
     return;
   }
   switch (below(&seed, 8)) {
@@ -266,6 +272,20 @@ TEST(shadow_with_a_large_nursery) {
   CHECK_EQ(set_knob("arena.nursery", "1M") | set_knob("purge.mode", "off"), 0);
   run_seed(7);
 }
+
+#if HAK_FAULT
+static void run_failing(uint32_t first, uint32_t one_in) {
+  failing = true;
+  haki_fault_random(HAK_FAULT_ALL, first, one_in);
+  arena[0].a = hak_arena_default();
+  for (seed = first; ops < rounds(300000, 25000);) step();
+  haki_fault_disarm();
+  CHECK_CMP(haki_fault_hits(), >, 10);
+  finish_run();
+}
+TEST(shadow_with_rare_failures) { run_failing(8, 100); }
+TEST(shadow_with_many_failures) { run_failing(9, 3); }
+#endif
 
 TEST(shadow_of_a_new_seed) { /* another one each day; SHADOW_SEED repeats it */
   uint64_t today = (uint64_t)time(NULL) / 86400;

@@ -138,9 +138,9 @@ TEST(resident_is_the_kernels_figure) {
 
 TEST(purged_memory_is_accounted) {
   CHECK_EQ(set_knob("purge.decay", "3600s"), 0);
-  char *p = hak_malloc(MIB + 5000);
-  memset(p, 1, MIB);
-  hak_free(p);
+  char *p[8];
+  for (int i = 0; i < 8; i++) memset(p[i] = hak_malloc(200000), 1, 200000);
+  for (int i = 0; i < 8; i++) hak_free(p[i]);
   CHECK_CMP(stat_of(NULL, "cached"), >=, MIB);
   uint64_t mapped = stat_of(NULL, "mapped");
   CHECK_CMP(hak_trim(), >=, MIB);

@@ -246,7 +246,7 @@ TEST(large_blocks_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_larg
 TEST(arenas_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_arenas); }
 TEST(lua_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_lua); }
 TEST(purges_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_purge); }
-TEST(threads_with_any_call_failing) { step_through(HAK_FAULT_META, work_threads); }
+TEST(threads_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_threads); }
 TEST(purge_alone_failing) { step_through(HAK_FAULT_PURGE, work_purge); }
 TEST(page_moves_failing) { step_through(HAK_FAULT_MOVE | HAK_FAULT_REFRESH, work_large); }
 TEST(arenas_with_metadata_failing) { step_through(HAK_FAULT_META, work_arenas); }
