@@ -298,3 +298,31 @@ describe("hakmem.trim", function()
     a:close()
   end)
 end)
+
+describe("hakmem.log", function()
+  it("keeps lines for Lua to fetch", function()
+    local output = support.child [[
+      local hakmem = require "hakmem"
+      hakmem.config["log.level"] = 2
+      hakmem.log "keep"
+      hakmem.arena { name = "kept" }:close()
+      local lines = hakmem.log()
+      assert(#lines >= 1 and table.concat(lines, "\n"):find "kept")
+      assert(#hakmem.log() == 0)
+      for i = 1, 300 do hakmem.arena { name = "n" .. i }:close() end
+      lines = hakmem.log()
+      assert(#lines == 128 and lines[128]:find "n300", #lines)
+      hakmem.log "stderr"
+      hakmem.arena { name = "shown" }:close()
+      assert(#hakmem.log() == 0)
+    ]]
+    assert.truthy(output:find "shown", output)
+    assert.falsy(output:find "kept", output)
+    assert.falsy(output:find "n300", output)
+  end)
+
+  it("knows no other place", function()
+    assert.equal("bad argument #1 to 'log' ('keep' or 'stderr' expected)", message(hakmem.log, "file"))
+    assert.equal("bad argument #1 to 'log' ('keep' or 'stderr' expected)", message(hakmem.log, print))
+  end)
+end)

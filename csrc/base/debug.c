@@ -91,8 +91,6 @@ void haki_lock_init(struct haki_lock *lock, enum haki_rank rank) {
   lock->rank = rank;
 }
 
-void haki_lock_destroy(struct haki_lock *lock) { pthread_mutex_destroy(&lock->mutex); }
-
 void haki_lock(struct haki_lock *lock) {
   check_order(lock->rank);
   HAK_SCHED_POINT("lock");

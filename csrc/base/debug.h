@@ -46,7 +46,6 @@ enum haki_rank {
   HAK_RANK_PURGE,    /* one purge at a time; tried, not waited for, on allocation paths */
   HAK_RANK_CHUNK,    /* chunks and free pages */
   HAK_RANK_META,     /* metadata memory */
-  HAK_RANK_LOG,      /* nothing is taken under it */
   HAK_RANK_COUNT
 };
 
@@ -58,7 +57,6 @@ struct haki_lock {
   { PTHREAD_MUTEX_INITIALIZER, (r) }
 
 void haki_lock_init(struct haki_lock *lock, enum haki_rank rank);
-void haki_lock_destroy(struct haki_lock *lock);
 void haki_lock(struct haki_lock *lock);
 void haki_unlock(struct haki_lock *lock);
 bool haki_trylock(struct haki_lock *lock);

@@ -85,6 +85,7 @@ const hak_knob_info *haki_knob_info_at(size_t index) {
 }
 
 int haki_knob_find(const char *name) {
+  if (name == NULL) return -1;
   for (int i = 0; i < HAK_KNOB_COUNT; i++)
     if (strcmp(infos[i].name, name) == 0) return i;
   return -1;

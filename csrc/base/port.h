@@ -60,12 +60,8 @@ HAK_INLINE uint64_t haki_cell_get(const hak_cell *c) {
 HAK_INLINE void haki_cell_set(hak_cell *c, uint64_t v) {
   atomic_store_explicit(c, v, memory_order_relaxed);
 }
-HAK_INLINE void haki_cell_add(hak_cell *c, uint64_t n) {
-  haki_cell_set(c, haki_cell_get(c) + n);
-}
-HAK_INLINE void haki_cell_sub(hak_cell *c, uint64_t n) {
-  haki_cell_set(c, haki_cell_get(c) - n);
-}
+HAK_INLINE void haki_cell_add(hak_cell *c, uint64_t n) { haki_cell_set(c, haki_cell_get(c) + n); }
+HAK_INLINE void haki_cell_sub(hak_cell *c, uint64_t n) { haki_cell_set(c, haki_cell_get(c) - n); }
 
 /* A count that its owner lowers on the hot path while others may read it. One instruction on x86-64,
  * where a compiler would split the relaxed load and store. True: it was 1 or less before. */

@@ -47,8 +47,8 @@ static char *bump_next, *bump_end;
 
 static bool bump_refill(size_t size) {
   size_t piece = size > BUMP_PIECE ? size : BUMP_PIECE;
-  char *p = mmap(NULL, piece, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  char *p =
+      mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return false;
   bump_next = p;
   bump_end = p + piece;
@@ -90,11 +90,11 @@ static hak_arena *new_arena(void) {
 static struct vm vm_open(enum allocator kind, hak_arena *arena) {
   struct vm vm = {NULL, arena};
   switch (kind) {
-  case ALLOC_MALLOC: vm.L = lua_newstate(malloc_alloc, NULL); break;
-  case ALLOC_OWN: vm.L = luaL_newstate(); break;
-  case ALLOC_BUMP: vm.L = lua_newstate(bump_alloc, NULL); break;
-  case ALLOC_HAKMEM: vm.L = lua_newstate(hak_lua_alloc, arena); break;
-  case ALLOC_COUNT: break;
+    case ALLOC_MALLOC: vm.L = lua_newstate(malloc_alloc, NULL); break;
+    case ALLOC_OWN: vm.L = luaL_newstate(); break;
+    case ALLOC_BUMP: vm.L = lua_newstate(bump_alloc, NULL); break;
+    case ALLOC_HAKMEM: vm.L = lua_newstate(hak_lua_alloc, arena); break;
+    case ALLOC_COUNT: break;
   }
   if (vm.L == NULL) die("cannot create a Lua state");
   luaL_openlibs(vm.L);
@@ -178,8 +178,7 @@ static void states(enum allocator kind, long count) {
   long after = resident_kib();
   long live = lua_gc(vms[0].L, LUA_GCCOUNT, 0) * 1024 + lua_gc(vms[0].L, LUA_GCCOUNTB, 0);
   printf("rss_kib_per_state %.2f live_kib_per_state %.2f create_ns %.0f\n",
-         (double)(after - before) / (double)count, (double)live / 1024,
-         (double)t / (double)count);
+         (double)(after - before) / (double)count, (double)live / 1024, (double)t / (double)count);
   for (long i = 0; i <= count; i++) vm_close(vms[i]);
   free(vms);
 }
@@ -234,12 +233,13 @@ static void touch(size_t mib) {
 /* ---- command line --------------------------------------------------------------------------- */
 
 static void usage(void) {
-  fputs("usage: luahost run ALLOCATOR PROGRAM.lua SIZE [TIMES]\n"
-        "       luahost states ALLOCATOR COUNT       resident memory of COUNT idle states\n"
-        "       luahost teardown ALLOCATOR TABLES    how long it takes to drop a full state\n"
-        "       luahost touch MIB                    touches and returns memory\n"
-        "ALLOCATOR: malloc (or what LD_PRELOAD names), own, bump, hakmem\n",
-        stderr);
+  fputs(
+      "usage: luahost run ALLOCATOR PROGRAM.lua SIZE [TIMES]\n"
+      "       luahost states ALLOCATOR COUNT       resident memory of COUNT idle states\n"
+      "       luahost teardown ALLOCATOR TABLES    how long it takes to drop a full state\n"
+      "       luahost touch MIB                    touches and returns memory\n"
+      "ALLOCATOR: malloc (or what LD_PRELOAD names), own, bump, hakmem\n",
+      stderr);
   exit(2);
 }
 

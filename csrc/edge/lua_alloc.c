@@ -180,6 +180,10 @@ static void free_slow(struct hak_arena *a, void *p, size_t osize) {
 
 void *haki_api_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   struct hak_arena *a = ud;
+  if (HAK_UNLIKELY(!haki_arena_is_live(a))) {
+    errno = EINVAL;
+    return NULL;
+  }
   if (nsize != 0) return ptr == NULL ? alloc(a, nsize) : realloc_slow(a, ptr, osize, nsize);
   if (ptr != NULL) free_slow(a, ptr, osize);
   return NULL;

@@ -40,15 +40,11 @@ int haki_lua_arena_close(struct lua_arena *ref) {
 }
 
 void *haki_lua_obtain(hak_arena *arena, void *old, size_t size, int *error) {
+  uint64_t refusals = hak_arena_refusals(arena);
   void *p = old != NULL ? hak_arena_realloc(arena, old, size) : hak_arena_calloc(arena, 1, size);
   if (HAK_LIKELY(p != NULL)) return p;
-  *error = errno;
-  if (*error != ENOMEM) return NULL;
-  /* Once more, to see whether it is the limit that refuses. */
-  uint64_t refusals = haki_lua_stat(arena, "limits.refusals");
-  p = old != NULL ? hak_arena_realloc(arena, old, size) : hak_arena_calloc(arena, 1, size);
-  if (p == NULL && haki_lua_stat(arena, "limits.refusals") > refusals) *error = EDQUOT;
-  return p;
+  *error = errno == ENOMEM && hak_arena_refusals(arena) != refusals ? EDQUOT : errno;
+  return NULL;
 }
 
 /* ---- creation ------------------------------------------------------------------------------- */

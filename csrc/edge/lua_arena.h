@@ -43,4 +43,6 @@ void haki_lua_buffers_forget(struct lua_arena *); /* their memory is gone */
 void haki_lua_vm_open(lua_State *L, int first);
 int haki_lua_vm_make(lua_State *L); /* hakmem.vm */
 
+int haki_lua_log(lua_State *L); /* hakmem.log (lua_log.c) */
+
 #endif

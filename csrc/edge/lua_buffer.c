@@ -66,6 +66,7 @@ int haki_lua_buffer_make(lua_State *L) {
   size_t size = haki_lua_checksize(L, 2, 1, "buffer");
   int error = 0;
   struct lua_buffer *b = push_view(L);
+  if (ref->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
   b->base = haki_lua_obtain(ref->arena, NULL, size, &error);
   if (b->base == NULL) return haki_lua_failure(L, error);
   b->data = b->base;

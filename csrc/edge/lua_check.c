@@ -13,7 +13,7 @@
 #include "include/hakmem.h"
 
 static const char *const class_names[] = {"", "hakmem.arena", "hakmem.buffer", "hakmem.vm",
-                                           "hakmem.copy"};
+                                          "hakmem.copy"};
 
 void haki_lua_register(lua_State *L, const luaL_Reg *functions, int first) {
   for (; functions->name != NULL; functions++) {

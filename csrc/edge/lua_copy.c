@@ -29,20 +29,23 @@ struct packer {
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static void put(struct packer *p, const void *bytes, size_t n) {
-  struct haki_copy *c = p->out;
+static bool append(struct haki_copy *c, const void *bytes, size_t n) {
   if (n > c->room - c->size) {
     size_t room = c->size + n > 2 * c->room ? c->size + n + 256 : 2 * c->room;
     unsigned char *data = hak_realloc(c->data, room);
-    if (data == NULL) {
-      lua_pushliteral(p->L, "not enough memory");
-      lua_error(p->L);
-    }
+    if (data == NULL) return false;
     c->data = data;
     c->room = room;
   }
   memcpy(c->data + c->size, bytes, n);
   c->size += n;
+  return true;
+}
+
+static void put(struct packer *p, const void *bytes, size_t n) {
+  if (HAK_LIKELY(append(p->out, bytes, n))) return;
+  lua_pushliteral(p->L, "not enough memory");
+  lua_error(p->L);
 }
 
 static void put_tag(struct packer *p, enum tag tag) {
@@ -247,6 +250,21 @@ int haki_copy_unpack(lua_State *L, const struct haki_copy *copy) {
   for (int i = 0; i < copy->values; i++) get_value(&u);
   if (copy->has_refs) lua_remove(L, u.seen);
   return copy->values;
+}
+
+/* ---- texts ---------------------------------------------------------------------------------- */
+
+void haki_copy_text(struct haki_copy *copy, const char *text, size_t n) {
+  copy->size = 0;
+  copy->why[0] = 0;
+  if (!append(copy, text, n)) snprintf(copy->why, sizeof copy->why, "not enough memory");
+}
+
+void haki_copy_pushtext(lua_State *L, const struct haki_copy *copy) {
+  if (copy->why[0] != 0)
+    lua_pushstring(L, copy->why);
+  else
+    lua_pushlstring(L, (const char *)copy->data, copy->size);
 }
 
 void haki_copy_free(struct haki_copy *copy) {

@@ -12,7 +12,7 @@
 
 struct haki_copy {
   unsigned char *data;
-  size_t size, room; /* room may be 0 with data a constant */
+  size_t size, room;
   int values;    /* at the top level */
   bool has_refs; /* some table or string is there once and named twice */
   char why[64];  /* why the last pack failed */
@@ -24,8 +24,9 @@ struct haki_copy {
 bool haki_copy_pack(lua_State *L, struct haki_copy *copy, int first);
 /* Pushes the packed values, returns how many. Raises in L for want of memory. */
 int haki_copy_unpack(lua_State *L, const struct haki_copy *copy);
-/* Holds this text, and no values. When there is no memory for it, it is `not enough memory`. */
+/* A text instead of values. When there is no memory for it, it becomes `not enough memory`. */
 void haki_copy_text(struct haki_copy *copy, const char *text, size_t n);
+void haki_copy_pushtext(lua_State *L, const struct haki_copy *copy);
 void haki_copy_free(struct haki_copy *copy);
 
 #endif

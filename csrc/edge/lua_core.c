@@ -144,6 +144,7 @@ HAK_API int luaopen_hakmem_core(lua_State *L) {
                                        {"configure", core_configure},
                                        {"report", core_report},
                                        {"trim", core_trim},
+                                       {"log", haki_lua_log},
                                        {NULL, NULL}};
   if (hak_abi_version() != HAK_ABI_VERSION)
     return luaL_error(L, "hakmem.core has ABI %d, the hakmem that runs has %d",

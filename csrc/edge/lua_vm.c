@@ -27,7 +27,7 @@ struct lua_vm {
   const char *code;     /* of the call that runs */
   size_t code_size;
   struct haki_copy *copy; /* likewise */
-  char chunk[40]; /* "=name" */
+  char chunk[40];         /* "=name" */
 };
 
 /* ---- libraries ------------------------------------------------------------------------------ */
@@ -426,7 +426,7 @@ static int vm_call(lua_State *L) {
   if (good)
     results = haki_copy_unpack(L, copy);
   else
-    lua_pushlstring(L, (const char *)copy->data, copy->size);
+    haki_copy_pushtext(L, copy);
   haki_copy_free(copy);
   return 1 + results;
 }
@@ -459,6 +459,7 @@ static int vm_tostring(lua_State *L) {
 void haki_lua_vm_open(lua_State *L, int first) {
   static const luaL_Reg methods[] = {
       {"call", vm_call}, {"stats", vm_stats}, {"close", vm_close}, {NULL, NULL}};
+  static const luaL_Reg copy_meta[] = {{"__gc", copy_collect}, {NULL, NULL}};
   static const luaL_Reg meta[] = {
       {"__gc", vm_scope_end}, {"__close", vm_scope_end}, {"__tostring", vm_tostring}, {NULL, NULL}};
   haki_lua_register(L, meta, first);

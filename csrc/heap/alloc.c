@@ -128,18 +128,18 @@ int haki_api_posix_memalign(void **out, size_t align, size_t size) {
 }
 
 void *haki_api_arena_alloc(hak_arena *a, size_t size) {
-  if (!haki_arena_check_owner(a)) return NULL;
+  if (!haki_arena_may_use(a)) return NULL;
   return haki_alloc_on(a, &(struct haki_request){size, 16, false});
 }
 
 void *haki_api_arena_calloc(hak_arena *a, size_t count, size_t size) {
   size_t bytes;
-  if (!haki_arena_check_owner(a) || !product(count, size, &bytes)) return NULL;
+  if (!haki_arena_may_use(a) || !product(count, size, &bytes)) return NULL;
   return haki_alloc_on(a, &(struct haki_request){bytes, 16, true});
 }
 
 void *haki_api_arena_aligned_alloc(hak_arena *a, size_t align, size_t size) {
-  if (!haki_arena_check_owner(a)) return NULL;
+  if (!haki_arena_may_use(a)) return NULL;
   bool good = haki_is_power_of_two(align), too_large = align > (size_t)1 << 40;
   if (!good || too_large) {
     errno = good ? ENOMEM : EINVAL;

@@ -19,7 +19,7 @@ struct haki_block {
   struct page *page;      /* first page of the slab or large block */
   struct haki_heap *heap; /* slab: its owner; large: NULL */
   struct hak_arena *arena;
-  size_t size;            /* bytes of the block */
+  size_t size; /* bytes of the block */
 };
 struct haki_block haki_block_of(const void *p);
 /* Frees it, whoever owns it. */

@@ -37,6 +37,18 @@ static uint32_t graves, slot_count = 1;
 static struct hak_arena *first_slots[SLOTS_PER_PAGE] = {&haki_default_arena};
 static struct hak_arena **slots[SLOT_PAGES] = {first_slots};
 
+static _Atomic(uintptr_t) walker; /* the thread inside a walk: only its own value concerns it */
+
+bool haki_registry_enter(void) {
+  if (atomic_load_explicit(&walker, memory_order_relaxed) == (uintptr_t)pthread_self())
+    return false;
+  haki_lock(&haki_registry_lock);
+  return true;
+}
+void haki_registry_leave(bool entered) {
+  if (entered) haki_unlock(&haki_registry_lock);
+}
+
 /* pre: REGISTRY held. */
 static struct hak_arena *new_descriptor(void) {
   uint32_t slot = slot_count;
@@ -80,8 +92,8 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   memset(&a->large, 0, sizeof a->large);
   memset(&a->retained, 0, sizeof a->retained);
   memset(a->gone, 0, sizeof a->gone);
-  hak_cell *cells[] = {&a->lua.refills, &a->lua.fresh, &a->lua.retired, &a->lua.remote_frees,
-                       &a->lua.adopted, &a->resets};
+  hak_cell *cells[] = {&a->lua.refills,      &a->lua.fresh,   &a->lua.retired,
+                       &a->lua.remote_frees, &a->lua.adopted, &a->resets};
   for (size_t i = 0; i < HAK_COUNT_OF(cells); i++) haki_cell_set(cells[i], 0);
   a->slot = slot;
   a->generation = generation + 1;
@@ -204,7 +216,11 @@ bool haki_arena_release_caches(struct hak_arena *a) {
 
 /* ---- owner, pins, handles ---- */
 
-bool haki_arena_check_owner(struct hak_arena *a) {
+bool haki_arena_may_use(struct hak_arena *a) {
+  if (HAK_UNLIKELY(!haki_arena_is_live(a))) {
+    errno = EINVAL;
+    return false;
+  }
   if (HAK_LIKELY(!a->owner_check || !a->is_private)) return true;
   if (atomic_load_explicit(&a->pins, memory_order_relaxed) != 0 ||
       atomic_load_explicit(&a->owner, memory_order_relaxed) == (uintptr_t)pthread_self())
@@ -242,10 +258,10 @@ hak_arena_id haki_api_arena_get_id(hak_arena *a) {
 hak_arena *haki_api_arena_from_id(hak_arena_id id) {
   uint32_t slot = (uint32_t)id;
   struct hak_arena *a = NULL;
-  haki_lock(&haki_registry_lock);
+  bool entered = haki_registry_enter();
   if (slot < slot_count) a = slots[slot / SLOTS_PER_PAGE][slot % SLOTS_PER_PAGE];
   if (a != NULL && (!haki_arena_is_live(a) || a->generation != id >> 32)) a = NULL;
-  haki_unlock(&haki_registry_lock);
+  haki_registry_leave(entered);
   if (a == NULL) errno = EINVAL;
   return a;
 }
@@ -253,7 +269,12 @@ hak_arena *haki_api_arena_from_id(hak_arena_id id) {
 hak_arena *haki_api_arena_default(void) { return &haki_default_arena; }
 const char *haki_api_arena_name(hak_arena *a) { return haki_arena_is_live(a) ? a->name : NULL; }
 int haki_api_arena_kind_of(hak_arena *a) {
+  if (!haki_arena_is_live(a)) return -1;
   return a->is_private ? HAK_ARENA_PRIVATE : HAK_ARENA_SHARED;
+}
+
+uint64_t haki_api_arena_refusals(hak_arena *a) {
+  return haki_arena_is_live(a) ? haki_cell_get(&a->quota.refusals) : 0;
 }
 
 hak_arena *haki_api_arena_of(const void *p) {
@@ -262,32 +283,30 @@ hak_arena *haki_api_arena_of(const void *p) {
   struct hak_arena *a;
   switch (haki_page_kind(page)) {
     case HAK_PAGE_SLAB:
-    case HAK_PAGE_INNER:
-      haki_slab_owner(haki_slab_head(page), &a);
-      return a;
+    case HAK_PAGE_INNER: haki_slab_owner(haki_slab_head(page), &a); return a;
     case HAK_PAGE_RUN:
-    case HAK_PAGE_HUGE:
-      return HAK_LIST_OF(page->large, struct hak_arena, large);
+    case HAK_PAGE_HUGE: return HAK_LIST_OF(page->large, struct hak_arena, large);
     case HAK_PAGE_NURSERY: {
       uint32_t slot = haki_nursery_slot(page, p);
-      haki_lock(&haki_registry_lock);
+      bool entered = haki_registry_enter();
       a = slot != HAK_NO_SLOT && slot < slot_count
-                                ? slots[slot / SLOTS_PER_PAGE][slot % SLOTS_PER_PAGE]
+              ? slots[slot / SLOTS_PER_PAGE][slot % SLOTS_PER_PAGE]
               : NULL;
-      haki_unlock(&haki_registry_lock);
+      haki_registry_leave(entered);
       return a;
     }
-    default:
-      return NULL;
+    default: return NULL;
   }
 }
 
 int haki_api_arena_walk(int (*visit)(hak_arena *, void *), void *ud) {
   int result = 0;
-  haki_lock(&haki_registry_lock);
+  bool entered = haki_registry_enter();
+  if (entered) atomic_store_explicit(&walker, (uintptr_t)pthread_self(), memory_order_relaxed);
   for (hak_list *l = haki_arenas.next; l != &haki_arenas && result == 0; l = l->next)
     result = visit(HAK_LIST_OF(l, struct hak_arena, link), ud);
-  haki_unlock(&haki_registry_lock);
+  if (entered) atomic_store_explicit(&walker, 0, memory_order_relaxed);
+  haki_registry_leave(entered);
   return result;
 }
 
@@ -296,7 +315,7 @@ int haki_api_arena_walk(int (*visit)(hak_arena *, void *), void *ud) {
 static int check_idle(struct hak_arena *a) {
   if (!haki_arena_is_live(a) || a == &haki_default_arena) return EINVAL;
   if (atomic_load_explicit(&a->pins, memory_order_relaxed) != 0) return EBUSY;
-  return haki_arena_check_owner(a) ? 0 : EPERM;
+  return haki_arena_may_use(a) ? 0 : EPERM;
 }
 
 /* Every block dies; `most` bytes of slabs are retained. */
@@ -323,7 +342,7 @@ int haki_api_arena_reset(hak_arena *a) {
 
 int haki_api_arena_trim(hak_arena *a) {
   if (!haki_arena_is_live(a)) return EINVAL;
-  if (!haki_arena_check_owner(a)) return EPERM;
+  if (!haki_arena_may_use(a)) return EPERM;
   haki_arena_release_caches(a);
   haki_purge(true);
   return 0;

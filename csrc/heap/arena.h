@@ -21,7 +21,8 @@ enum haki_arena_state { HAK_ARENA_DEAD = 0, HAK_ARENA_LIVE };
 
 struct hak_arena {
   struct haki_heap lua; /* first: hak_lua_alloc() gets it as `ud` */
-  _Atomic(struct haki_heap *) plain; /* fast path of the malloc-like calls: `own`, or the empty heap */
+  _Atomic(struct haki_heap *)
+      plain; /* fast path of the malloc-like calls: `own`, or the empty heap */
   _Atomic(struct haki_heap *) own;
   struct haki_quota quota;
   struct haki_large large;
@@ -50,11 +51,14 @@ extern hak_list haki_arenas; /* live, the default first; REGISTRY */
 extern _Atomic(uint64_t) haki_arenas_created;
 
 HAK_INLINE bool haki_arena_is_live(const struct hak_arena *a) {
-  return a != NULL && atomic_load_explicit(&((struct hak_arena *)a)->state,
-                                           memory_order_relaxed) == HAK_ARENA_LIVE;
+  return a != NULL && atomic_load_explicit(&((struct hak_arena *)a)->state, memory_order_relaxed) ==
+                          HAK_ARENA_LIVE;
 }
 
 void haki_arena_init_default(void);
+/* Takes REGISTRY, unless the caller is a visitor of a walk, which holds it; leave() wants to know. */
+bool haki_registry_enter(void);
+void haki_registry_leave(bool entered);
 /* The heap of the calling thread in a shared arena; NULL: no memory, or the thread is exiting. */
 struct haki_heap *haki_thread_heap(struct hak_arena *a);
 /* The heap for malloc-like calls on a private arena; NULL with errno. */
@@ -63,8 +67,9 @@ struct haki_heap *haki_private_heap(struct hak_arena *a);
 bool haki_heap_is_mine(const struct haki_heap *h);
 /* A block from an orphan of a shared arena, for threads that have no heap any more. */
 void *haki_late_alloc(struct hak_arena *a, unsigned c);
-/* Checked mode: false with EPERM when the caller is not the owner. */
-bool haki_arena_check_owner(struct hak_arena *a);
+/* False with EINVAL when the arena is dead, in checked mode with EPERM when the caller is not the
+ * owner of a private one. */
+bool haki_arena_may_use(struct hak_arena *a);
 /* Calls on_soft when the charge has crossed the soft limit since. */
 void haki_arena_note_soft(struct hak_arena *a);
 /* Everything the arena and the calling thread keep in it goes back; true: something did. */

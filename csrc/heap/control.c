@@ -23,12 +23,8 @@ uint64_t haki_api_knob_value(size_t index) {
 
 static void apply(struct hak_arena *a, int id, uint64_t value) {
   switch (id) {
-    case HAK_KNOB_arena_retain:
-      a->retain = value;
-      break;
-    case HAK_KNOB_arena_nursery:
-      a->lua.nursery.limit = a->is_private ? (uint32_t)value : 0;
-      break;
+    case HAK_KNOB_arena_retain: a->retain = value; break;
+    case HAK_KNOB_arena_nursery: a->lua.nursery.limit = a->is_private ? (uint32_t)value : 0; break;
     case HAK_KNOB_arena_owner_check:
       a->owner_check = value != 0;
       /* checked calls take the slow path, which checks */

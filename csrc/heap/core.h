@@ -41,8 +41,7 @@ const struct hak_core *haki_start(void);
 /* The owner's table; starts hakmem at the first call. */
 HAK_INLINE const struct hak_core *haki_core(void) {
   /* acquire: pairs with haki_start(); what start() set up is visible */
-  const struct hak_core *core =
-      atomic_load_explicit(&haki_core_in_force, memory_order_acquire);
+  const struct hak_core *core = atomic_load_explicit(&haki_core_in_force, memory_order_acquire);
   return HAK_LIKELY(core != NULL) ? core : haki_start();
 }
 

@@ -86,7 +86,7 @@ void haki_api_free_sized(void *p, size_t size) {
 }
 
 void haki_api_arena_free(hak_arena *a, void *p) {
-  if (p == NULL || !haki_arena_check_owner(a)) return;
+  if (p == NULL || !haki_arena_may_use(a)) return;
   int saved = errno;
   struct haki_block b = haki_block_of(p);
   HAK_CHECK(b.arena == a, "invalid free: not owned", p);
@@ -95,7 +95,7 @@ void haki_api_arena_free(hak_arena *a, void *p) {
 }
 
 void haki_api_arena_free_sized(hak_arena *a, void *p, size_t size) {
-  if (p != NULL && haki_arena_check_owner(a)) {
+  if (p != NULL && haki_arena_may_use(a)) {
     struct haki_block b = haki_block_of(p);
     check_size(&b, p, size);
     haki_api_arena_free(a, p);

@@ -50,9 +50,8 @@ static _Atomic(bool) started; /* this copy owns the state */
 /* ---- fork ---- */
 
 static struct haki_lock *const fork_locks[] = {
-    &init_lock,        &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock,
-    &haki_nursery_lock, &haki_large_lock, &haki_purge_lock,    &haki_chunk_lock,
-    &haki_meta_lock,
+    &init_lock,       &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock, &haki_nursery_lock,
+    &haki_large_lock, &haki_purge_lock, &haki_chunk_lock,    &haki_meta_lock,
 };
 
 static void before_fork(void) {

@@ -46,7 +46,7 @@ void *haki_api_realloc(void *p, size_t size) {
 
 void *haki_api_arena_realloc(hak_arena *a, void *p, size_t size) {
   if (p == NULL) return haki_api_arena_alloc(a, size);
-  if (!haki_arena_check_owner(a)) return NULL;
+  if (!haki_arena_may_use(a)) return NULL;
   struct haki_block b = haki_block_of(p);
   HAK_CHECK(b.arena == a, "invalid free: not owned", p);
   return resize(&b, p, size);

@@ -23,7 +23,8 @@ enum { REFILLS, FRESH, RETIRED, REMOTE, ADOPTED, HEAP_CELLS };
 struct sums {
   struct hak_arena *arena; /* NULL: all */
   uint64_t v[HAK_STAT_COUNT];
-  uint64_t in_chunks; /* bytes of chunks in use */
+  uint64_t in_chunks;       /* bytes of chunks in use */
+  uint64_t lowest, highest; /* the page descriptors to visit */
   size_t class_blocks[HAK_CLASSES], class_slabs[HAK_CLASSES], class_active[HAK_CLASSES];
 };
 #define SUM(s, group, name) ((s)->v[HAK_STAT(group, name)])
@@ -89,6 +90,9 @@ static void add_regions(struct sums *s) {
     uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
     for (uint32_t i = 0; i < fresh; i++) {
       unsigned kind = haki_chunk_kind(r, i);
+      const struct page *first = &r->pages[(size_t)i * HAK_CHUNK_PAGES];
+      if ((uintptr_t)(first + HAK_CHUNK_PAGES) <= s->lowest || (uintptr_t)first > s->highest)
+        continue;
       if (kind == HAK_CHUNK_SPARE) {
         add_spare(s, r, i);
         continue;
@@ -100,6 +104,32 @@ static void add_regions(struct sums *s) {
 }
 
 /* ---- heaps and arenas ---- */
+
+static void widen(struct sums *s, const struct haki_heap *h) {
+  uint64_t lowest = haki_cell_get(&h->lowest), highest = haki_cell_get(&h->highest);
+  if (lowest != 0 && lowest < s->lowest) s->lowest = lowest;
+  if (highest > s->highest) s->highest = highest;
+}
+
+/* A thousand arenas in one process: each read looks only where the arena has slabs. */
+static void find_range(struct sums *s, struct hak_arena *a) {
+  if (a == NULL) {
+    s->lowest = 0;
+    s->highest = UINT64_MAX;
+    return;
+  }
+  s->lowest = UINT64_MAX;
+  s->highest = 0;
+  haki_lock(&haki_heaps_lock);
+  struct haki_heap *own = a->own;
+  widen(s, &a->lua);
+  if (own != NULL) widen(s, own);
+  for (hak_list *l = a->heaps.next; l != &a->heaps; l = l->next)
+    widen(s, HAK_LIST_OF(l, struct haki_heap, link));
+  for (hak_list *l = a->orphans.next; l != &a->orphans; l = l->next)
+    widen(s, HAK_LIST_OF(l, struct haki_heap, link));
+  haki_unlock(&haki_heaps_lock);
+}
 
 static void add_heap(struct sums *s, struct haki_heap *h) {
   SUM(s, small, refills) += haki_cell_get(&h->refills);
@@ -200,12 +230,12 @@ void haki_stats_bury(struct hak_arena *a) {
 static _Atomic(uint64_t) process_peak; /* highest sum of charges that a read has seen */
 
 static void add_process(struct sums *s) {
-  haki_lock(&haki_registry_lock);
+  bool entered = haki_registry_enter();
   for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
     add_arena(s, HAK_LIST_OF(l, struct hak_arena, link));
     SUM(s, arena, live)++;
   }
-  haki_unlock(&haki_registry_lock);
+  haki_registry_leave(entered);
   for (int i = 0; i < HAK_STAT_COUNT; i++)
     s->v[i] += atomic_load_explicit(&haki_stat_shared[i], memory_order_relaxed);
   uint64_t seen = atomic_load_explicit(&process_peak, memory_order_relaxed);
@@ -233,8 +263,8 @@ static void add_one(struct sums *s, struct hak_arena *a) {
 static void finish(struct sums *s) {
   uint64_t active = SUM(s, top, active), allocated = SUM(s, top, allocated);
   SUM(s, top, waste) = active > allocated ? active - allocated : 0;
-  SUM(s, top, mapped) = active + SUM(s, top, cached) + SUM(s, top, purged) +
-                        SUM(s, top, reserved) + SUM(s, top, metadata);
+  SUM(s, top, mapped) = active + SUM(s, top, cached) + SUM(s, top, purged) + SUM(s, top, reserved) +
+                        SUM(s, top, metadata);
 }
 
 /* What can be known now is made known, before anything is counted. */
@@ -243,16 +273,17 @@ static void settle(struct hak_arena *a) {
     haki_heaps_settle(a);
     return;
   }
-  haki_lock(&haki_registry_lock);
+  bool entered = haki_registry_enter();
   for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next)
     haki_heaps_settle(HAK_LIST_OF(l, struct hak_arena, link));
-  haki_unlock(&haki_registry_lock);
+  haki_registry_leave(entered);
 }
 
 size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
   if (a != NULL && !haki_arena_is_live(a)) return 0;
   struct sums s = {.arena = a};
   settle(a);
+  find_range(&s, a);
   add_regions(&s);
   if (a != NULL)
     add_one(&s, a);
@@ -267,6 +298,7 @@ void haki_api_class_stats(hak_arena *a, void (*visit)(const hak_class_stat *, vo
   struct sums s = {.arena = a};
   if (a != NULL && !haki_arena_is_live(a)) return;
   settle(a);
+  find_range(&s, a);
   add_regions(&s);
   if (a != NULL)
     add_one(&s, a);

@@ -74,8 +74,8 @@ HAK_API size_t hak_trim(void);
  * stay valid; a later allocation starts hakmem again. Twice is harmless. Never run at exit. */
 HAK_API void hak_shutdown(void);
 
-HAK_API const char *hak_version(void);      /* HAK_VERSION of the library that runs */
-HAK_API uint32_t hak_abi_version(void);     /* HAK_ABI_VERSION of the library that runs */
+HAK_API const char *hak_version(void);  /* HAK_VERSION of the library that runs */
+HAK_API uint32_t hak_abi_version(void); /* HAK_ABI_VERSION of the library that runs */
 
 /* ---- arenas --------------------------------------------------------------------------------- */
 
@@ -105,7 +105,7 @@ HAK_API hak_arena *hak_arena_create(const hak_arena_config *config);
  * threads: private arenas: one at a time. In checked mode (knob arena.owner_check) a call from a
  * thread that is not the owner gives NULL and EPERM.
  * fails: a request that would pass the hard limit: NULL, ENOMEM, after the arena's own caches have
- * been released. hak_arena_free() wants a block of this very arena: else `invalid free: not owned`. */
+ * been released; a dead arena: NULL, EINVAL. hak_arena_free() wants a block of this very arena: else `invalid free: not owned`. */
 HAK_API HAK_MALLOC_LIKE void *hak_arena_alloc(hak_arena *arena, size_t size);
 HAK_API HAK_MALLOC_LIKE void *hak_arena_calloc(hak_arena *arena, size_t count, size_t size);
 HAK_API void *hak_arena_realloc(hak_arena *arena, void *ptr, size_t size);
@@ -143,7 +143,9 @@ HAK_API hak_arena_id hak_arena_get_id(hak_arena *arena);
 HAK_API hak_arena *hak_arena_from_id(hak_arena_id id); /* NULL, EINVAL once it is dead */
 HAK_API hak_arena *hak_arena_default(void);
 HAK_API const char *hak_arena_name(hak_arena *arena);
-HAK_API int hak_arena_kind_of(hak_arena *arena); /* enum hak_arena_kind */
+HAK_API int hak_arena_kind_of(hak_arena *arena); /* enum hak_arena_kind; -1: dead */
+/* Requests that the hard limit has refused so far: tells a limit from a lack of memory. */
+HAK_API uint64_t hak_arena_refusals(hak_arena *arena);
 HAK_API hak_arena *hak_arena_of(const void *ptr); /* the arena that owns a block; NULL: none */
 
 /* Calls `visit` for each live arena, the default one first, until it returns non-zero, and returns
@@ -160,7 +162,7 @@ HAK_API void *hak_lua_alloc(void *arena, void *ptr, size_t osize, size_t nsize);
 
 /* ---- configuration, statistics, reports, log ------------------------------------------------ */
 
-/* Every knob has a dotted name; csrc/README.md and `make docs` list them. Values are text:
+/* Every knob has a dotted name; csrc/REFERENCE.md lists them. Values are text:
  * numbers, sizes ("64K", "1.5GiB"), durations ("250ms", "5s", seconds when bare), "on"/"off", or
  * a word. Sets n knobs, all or none.
  * fails: EINVAL (unknown name, bad value, out of range), EPERM (fixed after start); then nothing
@@ -173,13 +175,13 @@ HAK_API int hak_arena_configure(hak_arena *arena, const char *const *names,
                                 const char *const *values, size_t n, char *err, size_t err_size);
 
 typedef struct hak_knob_info {
-  const char *name;    /* "purge.decay" */
-  const char *type;    /* "bool" "count" "bytes" "duration" "word" */
-  const char *env;     /* "HAKMEM_PURGE_DECAY" */
-  const char *words;   /* for "word": the choices, parted by '|' */
+  const char *name;       /* "purge.decay" */
+  const char *type;       /* "bool" "count" "bytes" "duration" "word" */
+  const char *env;        /* "HAKMEM_PURGE_DECAY" */
+  const char *words;      /* for "word": the choices, parted by '|' */
   uint64_t def, min, max; /* durations in nanoseconds; words as index */
-  int live;            /* may change after start */
-  int per_arena;       /* also settable with hak_arena_configure() */
+  int live;               /* may change after start */
+  int per_arena;          /* also settable with hak_arena_configure() */
   const char *unit;
   const char *help;
 } hak_knob_info;
@@ -210,10 +212,10 @@ HAK_API size_t hak_stats_read(hak_arena *arena, uint64_t *values, size_t n);
 
 /* Memory by size class of one arena (NULL: all): calls `visit` for each class in use. */
 typedef struct hak_class_stat {
-  size_t size;     /* bytes of a block */
-  size_t blocks;   /* live */
-  size_t slabs;    /* that hold or held them */
-  size_t active;   /* bytes those slabs have committed */
+  size_t size;   /* bytes of a block */
+  size_t blocks; /* live */
+  size_t slabs;  /* that hold or held them */
+  size_t active; /* bytes those slabs have committed */
 } hak_class_stat;
 HAK_API void hak_class_stats(hak_arena *arena, void (*visit)(const hak_class_stat *, void *),
                              void *ud);

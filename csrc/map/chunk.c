@@ -38,9 +38,7 @@ static uint64_t run_starts(uint64_t map, unsigned n) {
   return map;
 }
 
-static uint64_t mask_of(unsigned at, size_t n) {
-  return (n == 64 ? ~0ull : (1ull << n) - 1) << at;
-}
+static uint64_t mask_of(unsigned at, size_t n) { return (n == 64 ? ~0ull : (1ull << n) - 1) << at; }
 
 static void init_buckets(void) {
   if (HAK_LIKELY(haki_buckets[0].next != NULL)) return;
@@ -179,6 +177,7 @@ bool haki_pages_extend(struct page *first, size_t n, size_t more) {
 /* Chunks of a huge block: what they hold from before is noted in the first page of each. */
 static void note_spare(struct haki_region *r, struct chunk *c, size_t n) {
   for (size_t i = 0; i < n; i++) {
+    if (c[i].spare == 0) continue; /* do not touch the descriptors of a terabyte */
     HAK_PAGE_SET(haki_chunk_pages(r, &c[i]), touched, (uint16_t)c[i].spare);
     c[i].spare = 0;
   }

@@ -35,9 +35,8 @@ void haki_hardened_in_slow(void *p) {
     return;
   if (kind == HAK_PAGE_INNER) page -= page->back;
   size_t offset = (size_t)((char *)p - (char *)haki_page_start(page));
-  bool start = kind == HAK_PAGE_NURSERY
-                   ? ((uintptr_t)p & 7) == 0
-                   : offset % haki_class_size(haki_page_class(page)) == 0;
+  bool start = kind == HAK_PAGE_NURSERY ? ((uintptr_t)p & 7) == 0
+                                        : offset % haki_class_size(haki_page_class(page)) == 0;
   haki_fatal(start ? "double free" : "invalid free: not a block start", p);
 }
 

@@ -35,13 +35,13 @@ enum {
 struct haki_heap;
 
 enum page_kind {
-  HAK_PAGE_FREE = 0,  /* in no use; `was_large` remembers a freed large block's start */
-  HAK_PAGE_SLAB,      /* first page of a slab */
-  HAK_PAGE_INNER,     /* further page of a slab; `back` pages after the first */
-  HAK_PAGE_NURSERY,   /* shared by young Lua arenas */
-  HAK_PAGE_RUN,       /* first page of a large block inside one chunk */
-  HAK_PAGE_HUGE,      /* first page of a large block made of whole chunks */
-  HAK_PAGE_RETAINED,  /* empty, kept by an arena after a reset */
+  HAK_PAGE_FREE = 0, /* in no use; `was_large` remembers a freed large block's start */
+  HAK_PAGE_SLAB,     /* first page of a slab */
+  HAK_PAGE_INNER,    /* further page of a slab; `back` pages after the first */
+  HAK_PAGE_NURSERY,  /* shared by young Lua arenas */
+  HAK_PAGE_RUN,      /* first page of a large block inside one chunk */
+  HAK_PAGE_HUGE,     /* first page of a large block made of whole chunks */
+  HAK_PAGE_RETAINED, /* empty, kept by an arena after a reset */
 };
 
 enum page_flag {
@@ -59,8 +59,8 @@ struct page {
     void *free;  /* slab: blocks freed by the owner */
     size_t size; /* run, huge: bytes asked for, rounded to HAK_UNIT */
   };
-  hak_live_t live;             /* blocks handed out; 0 or below calls for the slow path */
-  _Atomic(uint32_t) held;      /* full: the part of the count that `live` does not show */
+  hak_live_t live;        /* blocks handed out; 0 or below calls for the slow path */
+  _Atomic(uint32_t) held; /* full: the part of the count that `live` does not show */
   union {
     _Atomic(uintptr_t) remote; /* slab: blocks freed by others | HAK_REMOTE_QUEUED */
     struct haki_large *large;  /* run, huge: whose block */
@@ -71,9 +71,9 @@ struct page {
   _Atomic(uint16_t) touched; /* units from the start that may hold memory, used or not; in a huge
                               * block the first page of each chunk speaks for the chunk */
   _Atomic(uint16_t) carved;  /* slab: blocks carved so far */
-  hak_list link; /* slab: available or full list; large, retained: the arena's list */
+  hak_list link;             /* slab: available or full list; large, retained: the arena's list */
   union {
-    struct page *inbound_next; /* slab: link in the owner's inbound stack */
+    struct page *inbound_next;   /* slab: link in the owner's inbound stack */
     struct nursery_units *units; /* nursery: who has which piece */
     size_t length;               /* run: pages, huge: chunks */
   };
@@ -98,10 +98,10 @@ struct chunk {
   uint64_t touched; /* pages that were ever in use: tells purged from never committed */
   uint64_t since;   /* coarse time at which dirty became non-zero */
   uint32_t bucket;
-  uint32_t spare;   /* SPARE: units from the start that hold memory */
-  bool committed;   /* readable and writable */
-  bool moved;       /* its mapping was moved here: made fresh when given back */
-  bool huge_asked;  /* huge pages asked for */
+  uint32_t spare;  /* SPARE: units from the start that hold memory */
+  bool committed;  /* readable and writable */
+  bool moved;      /* its mapping was moved here: made fresh when given back */
+  bool huge_asked; /* huge pages asked for */
 };
 _Static_assert(sizeof(struct chunk) == 64, "chunk descriptors do not straddle cache lines");
 
@@ -112,12 +112,12 @@ struct haki_region {
   size_t span;
   struct page *pages;
   struct chunk *chunks;
-  _Atomic(uint8_t) *kind;  /* enum chunk_kind, per chunk */
+  _Atomic(uint8_t) *kind; /* enum chunk_kind, per chunk */
   uint32_t chunk_count;
   _Atomic(uint32_t) fresh; /* chunks from here on were never used */
   uint32_t lowest;         /* no unused chunk below this one */
 #if HAK_HARDENED
-  _Atomic(uint8_t) *out;   /* hardened.h: one bit per 8 bytes */
+  _Atomic(uint8_t) *out; /* hardened.h: one bit per 8 bytes */
 #endif
 };
 

@@ -11,12 +11,12 @@
 
 struct haki_quota {
   hak_cell charged, peak;
-  hak_cell soft, hard;  /* 0: none */
-  hak_cell soft_next;   /* the next charge at which soft is reported; UINT64_MAX: not armed */
+  hak_cell soft, hard; /* 0: none */
+  hak_cell soft_next;  /* the next charge at which soft is reported; UINT64_MAX: not armed */
   hak_cell refusals, crossings;
   _Atomic(uint32_t) crossed; /* soft passed, on_soft not called yet */
   _Atomic(uint32_t) refused; /* a charge was refused since this was last cleared */
-  bool shared;          /* several writers */
+  bool shared;               /* several writers */
 };
 
 HAK_INLINE void haki_quota_note_peak(struct haki_quota *q, uint64_t now) {

@@ -59,6 +59,9 @@ static struct haki_region *add_region(size_t n) {
   if (need < MIN_REGION) need = MIN_REGION;
   size_t want = HAK_KNOB(os, region);
   size_t limit = haki_os_address_limit();
+  size_t have = 0; /* each further region doubles what there is: their number is limited */
+  for (uint32_t i = 0; i < count; i++) have += haki_regions[i].span;
+  if (want < have) want = have;
   if (limit != SIZE_MAX && want > limit / 8) want = limit / 8;
   want = haki_align_down(want, HAK_CHUNK_SIZE);
   if (want < need) want = need;
@@ -82,8 +85,8 @@ static uint32_t find_in(struct haki_region *r, size_t n, size_t align) {
   uint32_t at = r->lowest;
   while (at + n <= r->chunk_count) {
     uintptr_t address = r->base + ((uintptr_t)at << HAK_CHUNK_SHIFT);
-    at += (uint32_t)((haki_align_up(address, align << HAK_CHUNK_SHIFT) - address) >>
-                     HAK_CHUNK_SHIFT);
+    at +=
+        (uint32_t)((haki_align_up(address, align << HAK_CHUNK_SHIFT) - address) >> HAK_CHUNK_SHIFT);
     if (at + n > r->chunk_count) break;
     size_t k = 0;
     while (k < n && haki_chunk_unused(r, at + k)) k++;
@@ -116,13 +119,11 @@ bool haki_region_commit(struct haki_region *r, uint32_t at, size_t n) {
 void haki_region_set_kind(struct haki_region *r, uint32_t at, size_t n, enum chunk_kind first,
                           enum chunk_kind rest) {
   for (size_t i = 0; i < n; i++)
-    atomic_store_explicit(&r->kind[at + i], (uint8_t)(i == 0 ? first : rest),
-                          memory_order_relaxed);
+    atomic_store_explicit(&r->kind[at + i], (uint8_t)(i == 0 ? first : rest), memory_order_relaxed);
   if (first == HAK_CHUNK_NONE || first == HAK_CHUNK_SPARE) {
     if (at < r->lowest) r->lowest = at;
   } else {
-    while (r->lowest < r->chunk_count && !haki_chunk_unused(r, r->lowest))
-      r->lowest++;
+    while (r->lowest < r->chunk_count && !haki_chunk_unused(r, r->lowest)) r->lowest++;
   }
 }
 

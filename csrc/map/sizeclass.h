@@ -24,7 +24,7 @@ HAK_INLINE size_t haki_class_size(unsigned c) {
 HAK_HIDDEN extern const uint8_t haki_class_of_words[HAK_TABLE_MAX / 8 + 1];
 HAK_HIDDEN extern const uint8_t haki_class_of_pairs[HAK_TABLE_MAX / 16 + 1];
 
-HAK_INLINE unsigned haki_class_of_large(size_t n) { /* 128 < n <= HAK_SMALL_MAX */
+HAK_INLINE unsigned haki_class_of_large(size_t n) {       /* 128 < n <= HAK_SMALL_MAX */
   unsigned shift = 60u - (unsigned)__builtin_clzl(n - 1); /* 2^(shift+3) <= n-1 */
   return ((shift - 3) << 3) + (unsigned)((n - 1) >> shift);
 }

@@ -4,14 +4,13 @@
  * Locks: none.
  * Start: haki_os_reserve(). */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* mremap, sched_getaffinity */
+#define _GNU_SOURCE /* mremap */
 #endif
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -186,13 +185,11 @@ bool haki_os_hugepages(void *p, size_t size) {
 
 /* ---- questions ------------------------------------------------------------------------------- */
 
-static uint64_t now(clockid_t clock) {
+uint64_t haki_os_now_coarse(void) {
   struct timespec t;
-  clock_gettime(clock, &t);
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
-uint64_t haki_os_now_coarse(void) { return now(CLOCK_MONOTONIC_COARSE); }
-uint64_t haki_os_now(void) { return now(CLOCK_MONOTONIC); }
 
 /* The second number of /proc/self/statm. */
 size_t haki_os_resident(void) {
@@ -211,6 +208,14 @@ size_t haki_os_resident(void) {
   return pages * haki_os_page_size();
 }
 
+size_t haki_os_memory(void) {
+  struct sysinfo info;
+  int saved = errno;
+  bool known = sysinfo(&info) == 0;
+  errno = saved;
+  return known ? ((size_t)info.totalram + info.totalswap) * info.mem_unit : SIZE_MAX;
+}
+
 size_t haki_os_address_limit(void) {
   struct rlimit limit;
   int saved = errno;
@@ -218,14 +223,4 @@ size_t haki_os_address_limit(void) {
   errno = saved;
   if (!known || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > SIZE_MAX) return SIZE_MAX;
   return (size_t)limit.rlim_cur;
-}
-
-bool haki_os_secure(void) { return getauxval(AT_SECURE) != 0; }
-
-unsigned haki_os_cpus(void) {
-  cpu_set_t set;
-  int saved = errno;
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-  errno = saved;
-  return n > 0 ? (unsigned)n : 1;
 }

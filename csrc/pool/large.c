@@ -59,6 +59,9 @@ static void clear_touched_chunks(struct page *p, size_t bytes) {
   }
 }
 
+/* What the kernel would refuse a mapping for: reserved space is granted without a look at it. */
+static bool absurd(size_t size) { return size > HAK_CHUNK_SIZE * 64 && size > haki_os_memory(); }
+
 static struct page *take(size_t size, size_t align, bool zero) {
   struct page *p;
   size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
@@ -84,9 +87,10 @@ static struct page *take(size_t size, size_t align, bool zero) {
 void *haki_large_alloc(struct haki_large *l, size_t size, size_t align, bool zero) {
   size = haki_align_up(size + (size == 0), HAK_UNIT);
   uint64_t level;
-  if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
+  if (absurd(size) || !haki_quota_reserve(l->quota, size, &level)) return NULL;
   struct page *p = take(size, align, zero);
-  if (p == NULL && haki_purge(true) != 0) p = take(size, align, zero); /* empty chunks are free now */
+  if (p == NULL && haki_purge(true) != 0)
+    p = take(size, align, zero); /* empty chunks are free now */
   if (p == NULL) {
     haki_quota_uncharge(l->quota, size);
     return NULL;
@@ -240,7 +244,7 @@ void *haki_large_resize(struct page *p, void *ptr, size_t size) {
   size_t more = size - p->size;
   struct haki_large *l = p->large;
   uint64_t level;
-  if (!haki_quota_reserve(l->quota, more, &level)) return NULL;
+  if (absurd(size) || !haki_quota_reserve(l->quota, more, &level)) return NULL;
   if (grow_in_place(p, size)) {
     if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, p->length, size);
     resized(p, size, &l->in_place);

@@ -66,6 +66,7 @@ static bool move_slab(struct page *p, struct haki_heap *from, struct haki_heap *
                                                memory_order_acquire, memory_order_relaxed))
     return false;
   haki_slab_unkeep(from, p);
+  haki_heap_note_slab(to, p);
   haki_list_remove(&p->link);
   HAK_PAGE_SET(p, flags, 0);
   /* release: pairs with haki_page_owner_acquire() */

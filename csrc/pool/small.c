@@ -28,6 +28,8 @@ void haki_heap_init(struct haki_heap *h, struct hak_arena *arena, struct haki_qu
   set_region(h);
   haki_heap_set_arena(h, arena);
   h->quota = quota;
+  haki_cell_set(&h->lowest, 0);
+  haki_cell_set(&h->highest, 0);
   h->nursery.pieces = UINT32_MAX;
   haki_list_init(&h->link);
 }
@@ -82,6 +84,13 @@ static void list_full(struct haki_heap *h, struct page *p) {
 
 /* ---- slabs come and go ---- */
 
+void haki_heap_note_slab(struct haki_heap *h, const struct page *p) {
+  uint64_t at = (uintptr_t)p;
+  if (haki_cell_get(&h->lowest) == 0 || at < haki_cell_get(&h->lowest))
+    haki_cell_set(&h->lowest, at);
+  if (at > haki_cell_get(&h->highest)) haki_cell_set(&h->highest, at);
+}
+
 static struct page *new_slab(struct haki_heap *h, unsigned c) {
   size_t n = haki_slab_pages(c);
   struct page *p = n == 1 ? haki_retained_take(h->retained, h->quota) : NULL;
@@ -100,6 +109,7 @@ static struct page *new_slab(struct haki_heap *h, unsigned c) {
   HAK_PAGE_SET(p, flags, 0);
   haki_list_init(&p->link);
   HAK_PAGE_SET(p, kind, HAK_PAGE_SLAB);
+  haki_heap_note_slab(h, p);
   HAK_PAGE_SET(p, owner, h);
   haki_cell_add(&h->fresh, 1);
   return p;
@@ -143,7 +153,6 @@ void haki_slab_retire(struct haki_heap *h, struct page *p) {
   haki_purge_tick();
 }
 
-
 static void empty_slab(struct haki_heap *h, struct page *p) {
   HAK_ASSERT(haki_slab_is_listed(p));
   if (!haki_slab_is_empty(p)) return; /* queued: drained first */
@@ -183,8 +192,8 @@ HAK_HOT void haki_page_push_remote(struct page *page, void *p) {
   do {
     page->inbound_next = top;
     /* release: pairs with haki_heap_drain() */
-  } while (!atomic_compare_exchange_weak_explicit(&owner->inbound, &top, page,
-                                                  memory_order_release, memory_order_relaxed));
+  } while (!atomic_compare_exchange_weak_explicit(&owner->inbound, &top, page, memory_order_release,
+                                                  memory_order_relaxed));
 }
 
 /* Puts a chain of remotely freed blocks onto the page's own list. */

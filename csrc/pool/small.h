@@ -37,13 +37,13 @@ struct haki_slabs {
 };
 
 struct haki_nursery {
-  char *cur, *end;   /* bump range */
-  uint32_t pieces;   /* newest piece, HAK_NO_PIECE: none */
-  uint32_t slot;     /* whose pieces these are */
-  uint32_t limit;    /* bytes that may be taken */
-  bool grown;        /* the heap has slabs: the nursery is not reused any more */
-  hak_cell bytes;    /* in pieces, charged */
-  hak_cell used;     /* bytes and blocks handed out of them, those in bins included */
+  char *cur, *end; /* bump range */
+  uint32_t pieces; /* newest piece, HAK_NO_PIECE: none */
+  uint32_t slot;   /* whose pieces these are */
+  uint32_t limit;  /* bytes that may be taken */
+  bool grown;      /* the heap has slabs: the nursery is not reused any more */
+  hak_cell bytes;  /* in pieces, charged */
+  hak_cell used;   /* bytes and blocks handed out of them, those in bins included */
   hak_cell blocks;
 };
 
@@ -56,10 +56,11 @@ struct haki_heap {
   struct haki_slabs *slabs; /* NULL until the first slab */
   struct haki_quota *quota;
   _Atomic(struct hak_arena *) arena; /* NULL once the arena is destroyed */
-  struct haki_retained *retained; /* private arenas: empty pages kept by a reset */
+  struct haki_retained *retained;    /* private arenas: empty pages kept by a reset */
   struct haki_nursery nursery;
   _Atomic(uintptr_t) thread; /* who was last seen in a slow path */
   hak_cell refills, fresh, retired, remote_frees, adopted;
+  hak_cell lowest, highest; /* page descriptors of its slabs lie between: where statistics look */
   _Alignas(HAK_CACHE_LINE) _Atomic(struct page *) inbound; /* written by other threads */
   /* of heap/: */
   hak_list link;                    /* the arena's heaps or orphans; guarded by ARENA */
@@ -104,8 +105,7 @@ HAK_INLINE void haki_heap_unpop(struct haki_heap *h, unsigned c, void *p) {
 HAK_INLINE struct page *haki_heap_page_of(const struct haki_heap *h, const void *p) {
   uintptr_t offset = (uintptr_t)p - h->base;
   if (HAK_UNLIKELY(offset >= h->span)) return NULL;
-  return (struct page *)((char *)h->pages +
-                         ((offset >> (HAK_PAGE_SHIFT - 6)) & ~(uintptr_t)63));
+  return (struct page *)((char *)h->pages + ((offset >> (HAK_PAGE_SHIFT - 6)) & ~(uintptr_t)63));
 }
 
 /* Frees a block of the owner's own page. */
@@ -120,13 +120,10 @@ HAK_INLINE void haki_heap_push(struct haki_heap *h, struct page *page, void *p) 
 HAK_INLINE struct page *haki_slab_head(struct page *page) {
   return haki_page_kind(page) == HAK_PAGE_INNER ? page - page->back : page;
 }
-HAK_INLINE size_t haki_slab_pages(unsigned c) {
-  return haki_class_size(c) <= 8192 ? 1 : 4;
-}
+HAK_INLINE size_t haki_slab_pages(unsigned c) { return haki_class_size(c) <= 8192 ? 1 : 4; }
 /* Bytes committed, and charged, in a slab. */
 HAK_INLINE size_t haki_slab_commit(const struct page *p) {
-  return haki_align_up(HAK_PAGE_GET((struct page *)p, carved) *
-                           haki_class_size(haki_page_class(p)),
+  return haki_align_up(HAK_PAGE_GET((struct page *)p, carved) * haki_class_size(haki_page_class(p)),
                        HAK_UNIT);
 }
 HAK_INLINE size_t haki_slab_live(const struct page *p) {
@@ -160,6 +157,7 @@ void haki_slabs_free(struct haki_heap *h); /* the table itself; pre: empty */
 
 /* Between small.c and slabs.c. */
 bool haki_slabs_ensure(struct haki_heap *h);
+void haki_heap_note_slab(struct haki_heap *h, const struct page *p); /* for `lowest`, `highest` */
 void haki_slab_list_available(struct haki_heap *h, struct page *p);
 void haki_slab_unkeep(struct haki_heap *h, struct page *p);
 void haki_slab_retire(struct haki_heap *h, struct page *p);

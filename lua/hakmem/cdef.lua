@@ -43,6 +43,7 @@ hak_arena *hak_arena_from_id(hak_arena_id id);
 hak_arena *hak_arena_default(void);
 const char *hak_arena_name(hak_arena *arena);
 int hak_arena_kind_of(hak_arena *arena);
+uint64_t hak_arena_refusals(hak_arena *arena);
 hak_arena *hak_arena_of(const void *ptr);
 int hak_arena_walk(int (*visit)(hak_arena *arena, void *ud), void *ud);
 void *hak_lua_alloc(void *arena, void *ptr, size_t osize, size_t nsize);
@@ -87,6 +88,7 @@ const char *hak_errname(int error);
     hak_arena_of = "hak_arena *(*)(const void *ptr)",
     hak_arena_pin = "int (*)(hak_arena *arena)",
     hak_arena_realloc = "void *(*)(hak_arena *arena, void *ptr, size_t size)",
+    hak_arena_refusals = "uint64_t (*)(hak_arena *arena)",
     hak_arena_reset = "int (*)(hak_arena *arena)",
     hak_arena_set_limit = "int (*)(hak_arena *arena, size_t soft, size_t hard)",
     hak_arena_trim = "int (*)(hak_arena *arena)",

@@ -13,6 +13,7 @@ local hakmem = {
   configure = core.configure,
   report = core.report,
   trim = core.trim,
+  log = core.log,
   backend = "c",
 }
 

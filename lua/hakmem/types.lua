@@ -76,6 +76,12 @@ function hakmem.report(format) end
 ---@return integer bytes given back by the default arena
 function hakmem.trim() end
 
+---Log lines, as the knob log.level lets them through, go to stderr; after log("keep") the last 128
+---are kept for log() to fetch, which returns and forgets them, oldest first. For the whole process.
+---@param where? "keep"|"stderr"
+---@return string[]? lines without an argument
+function hakmem.log(where) end
+
 ---@class hakmem.arena
 local arena = {}
 

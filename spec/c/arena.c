@@ -167,6 +167,27 @@ TEST(walk_visits_each_live_arena) {
     if (i != 3) CHECK_EQ(hak_arena_destroy(a[i]), 0);
 }
 
+/* A visitor may do all but create and destroy arenas. */
+static int look_around(hak_arena *arena, void *lua_block) {
+  CHECK(hak_arena_from_id(hak_arena_get_id(arena)) == arena);
+  CHECK(hak_arena_of(lua_block) != NULL);
+  CHECK_CMP(stat_of(NULL, "blocks"), >=, stat_of(arena, "blocks"));
+  struct seen inner = {.stop_at = 2};
+  CHECK_EQ(hak_arena_walk(see, &inner), 42);
+  uint64_t seed = 1;
+  for (int i = 0; i < 500; i++) hak_free(hak_malloc(log_size(&seed, 200000)));
+  CHECK_EQ(hak_arena_set_limit(arena, 0, 0) | hak_arena_trim(arena), 0);
+  hak_trim();
+  return 0;
+}
+TEST(visitors_may_look_around) {
+  hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 0), *b = arena_of_kind(HAK_ARENA_SHARED, 0);
+  void *p = hak_lua_alloc(a, NULL, 0, 50);
+  alarm(30);
+  CHECK_EQ(hak_arena_walk(look_around, p), 0);
+  CHECK_EQ(hak_arena_destroy(a) | hak_arena_destroy(b), 0); /* the registry is free again */
+}
+
 /* ---- reset and destroy ----------------------------------------------------------------------- */
 
 static void populate(hak_arena *a, uint64_t seed, size_t n) {

@@ -204,12 +204,10 @@ TEST(moves_that_fail_leave_the_target_mapped) {
 }
 
 TEST(clocks_and_figures) {
-  uint64_t a = haki_os_now();
-  nap(20);
-  CHECK_CMP(haki_os_now() - a, >=, 20000000);
-  CHECK_CMP(haki_os_now_coarse(), <=, haki_os_now());
+  uint64_t a = haki_os_now_coarse();
+  nap(50);
+  CHECK_CMP(haki_os_now_coarse() - a, >=, 30000000);
   CHECK_CMP(haki_os_page_size(), >=, 4096);
-  CHECK_CMP(haki_os_cpus(), >=, 1);
   CHECK_CMP(haki_os_resident(), >, 100 * KIB);
   CHECK(haki_os_address_limit() > MIB);
 }

@@ -4,6 +4,9 @@
 #define CHECK_CHILD child
 #include "check.h"
 
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
 static char sentence[256];
 
 static int set(const char *name, const char *value) {
@@ -178,6 +181,7 @@ static int child(const char *what) { /* prints the values of the knobs named in 
 }
 
 static char out[2048], err[4096];
+static const char *program = "/proc/self/exe";
 static void slurp(int fd, char *text, size_t size) {
   size_t n = 0;
   for (ssize_t got; n < size - 1 && (got = read(fd, text + n, size - 1 - n)) > 0;) n += (size_t)got;
@@ -196,7 +200,7 @@ static void with_env(const char *const *env, const char *knobs) {
     dup2(o[1], 1);
     dup2(e[1], 2);
     close(o[0]), close(o[1]), close(e[0]), close(e[1]);
-    execl("/proc/self/exe", "config", "child", knobs, (char *)NULL);
+    execl(program, "config", "child", knobs, (char *)NULL);
     _exit(99);
   }
   close(o[1]);
@@ -255,6 +259,30 @@ TEST(garbage_in_the_environment_warns_once) {
   with_env((const char *[]){"HAKMEM_SMALL_KEEP", longest, NULL}, "small.keep");
   CHECK_STR(out, "1 ");
   CHECK_EQ(lines_of(err), 1);
+}
+
+TEST(set_uid_programs_ignore_the_environment) {
+  if (geteuid() != 0) SKIP("only root can make a set-uid program");
+  char folder[] = "/tmp/hakmem-setuid-XXXXXX", path[64];
+  CHECK(mkdtemp(folder) != NULL);
+  CHECK_EQ(chmod(folder, 0755), 0);
+  snprintf(path, sizeof path, "%s/program", folder);
+  FILE *from = fopen("/proc/self/exe", "rb"), *to = fopen(path, "wb");
+  CHECK(from != NULL && to != NULL);
+  static char buffer[65536];
+  for (size_t n; (n = fread(buffer, 1, sizeof buffer, from)) > 0;)
+    CHECK_EQ(fwrite(buffer, 1, n, to), n);
+  CHECK_EQ(fclose(from) | fclose(to), 0);
+  CHECK_EQ(chown(path, 65534, 65534) | chmod(path, 04755), 0);
+  struct statvfs fs;
+  bool counts = statvfs(path, &fs) == 0 && (fs.f_flag & ST_NOSUID) == 0;
+  program = path;
+  with_env((const char *[]){"HAKMEM_SMALL_KEEP", "7", NULL}, "small.keep");
+  unlink(path);
+  rmdir(folder);
+  if (!counts) SKIP("set-uid bits do not count on this file system");
+  CHECK_STR(out, "1 ");
+  CHECK_STR(err, "");
 }
 
 TEST(the_program_beats_the_environment) {

@@ -336,6 +336,73 @@ TEST(alignment_errors) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+TEST(alignments_beyond_chunks) {
+  void *p[12];
+  for (int i = 0; i < 12; i++) {
+    size_t align = (size_t)128 * KIB << i; /* to 256 MiB */
+    p[i] = hak_aligned_alloc(align, 1000 + (size_t)i * MIB);
+    CHECK(p[i] != NULL);
+    CHECK_EQ((uintptr_t)p[i] % align, 0);
+    fill(p[i], 1000 + (size_t)i * MIB, i);
+  }
+  for (int i = 0; i < 12; i++) {
+    CHECK(intact(p[i], 1000 + (size_t)i * MIB, i));
+    hak_free(p[i]);
+  }
+  CHECK_EQ(stat_of(NULL, "blocks"), 0);
+  balanced(NULL);
+}
+
+/* When the first reservation is full, others follow: blocks of all kinds lie beyond it. */
+TEST(many_regions) {
+  CHECK_EQ(set_knob("os.region", "64M"), 0);
+  enum { N = 700 };
+  static char *p[N], *small[N * 8], *lua[N * 8];
+  hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 0);
+  uint64_t reserves = stat_of(NULL, "os.reserves");
+  for (size_t i = 0; i < N; i++) {
+    size_t size = i % 3 ? 900000 : 5 * MIB;
+    p[i] = hak_malloc(size);
+    CHECK(p[i] != NULL);
+    p[i][0] = p[i][size - 1] = (char)i;
+    for (size_t k = 8 * i; k < 8 * i + 8; k++) {
+      fill(small[k] = hak_malloc(k % 9000), k % 9000, k);
+      fill(lua[k] = hak_lua_alloc(a, NULL, 0, 1 + k % 9000), 1 + k % 9000, k);
+    }
+  }
+  CHECK_CMP(stat_of(NULL, "os.reserves"), >, reserves + 4);
+  for (size_t i = 0; i < N; i++) {
+    size_t size = i % 3 ? 900000 : 5 * MIB;
+    CHECK(p[i][0] == (char)i && p[i][size - 1] == (char)i);
+    if (i % 2) p[i] = hak_realloc(p[i], size + 3 * MIB);
+    CHECK(p[i] != NULL && p[i][size - 1] == (char)i);
+    hak_free(p[i]);
+  }
+  for (size_t k = 0; k < N * 8; k++) {
+    CHECK(intact(small[k], k % 9000, k) && intact(lua[k], 1 + k % 9000, k));
+    CHECK(hak_arena_of(lua[k]) == a);
+    hak_free(small[k]);
+    hak_lua_alloc(a, lua[k], 1 + k % 9000, 0);
+  }
+  CHECK_EQ(stat_of(NULL, "blocks"), 0);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+  hak_trim();
+  balanced(NULL);
+}
+
+TEST(small_reservations_do_not_cap_memory) {
+  CHECK_EQ(set_knob("os.region", "64M"), 0);
+  enum { N = 3000 }; /* 9 GiB of address space, nothing of it touched */
+  static char *p[N];
+  size_t n = rounds(N, 1500);
+  for (size_t i = 0; i < n; i++) {
+    p[i] = hak_malloc(3 * MIB);
+    CHECK(p[i] != NULL);
+  }
+  for (size_t i = 0; i < n; i++) hak_free(p[i]);
+  CHECK_EQ(stat_of(NULL, "blocks"), 0);
+}
+
 TEST(usable_size_of_either_side) {
   /* bytes past the size asked for belong to the caller, also after a realloc inside the block */
   for (size_t size = 1; size < 300000; size = size * 5 / 4 + 1) {

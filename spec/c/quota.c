@@ -290,6 +290,36 @@ TEST(soft_comes_before_hard) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+/* What a soft limit is for: a cache gives way. */
+static struct evicting {
+  void *cached[2000];
+  size_t n, calls;
+} evicting;
+static void evict(hak_arena *arena, size_t charged, void *ud) {
+  CHECK(ud == &evicting);
+  CHECK_CMP(charged, >, MIB);
+  evicting.calls++;
+  while (evicting.n > 0) hak_arena_free(arena, evicting.cached[--evicting.n]);
+  CHECK_EQ(hak_arena_trim(arena), 0);
+}
+TEST(soft_may_free) {
+  for (int kind = 0; kind < 2; kind++) {
+    hak_arena_config config = {
+        .kind = kind, .soft = 2 * MIB, .hard = 3 * MIB, .on_soft = evict, .ud = &evicting};
+    hak_arena *a = hak_arena_create(&config);
+    evicting.n = evicting.calls = 0;
+    for (int i = 0; i < 20000; i++) { /* 40 times the limit, and never refused */
+      void *p = i % 2 ? hak_arena_alloc(a, 6000) : hak_arena_alloc(a, 5000);
+      CHECK(p != NULL);
+      evicting.cached[evicting.n++] = p;
+      CHECK_CMP(evicting.n, <, 2000);
+    }
+    CHECK_CMP(evicting.calls, >, 10);
+    CHECK_EQ(stat_of(a, "limits.refusals"), 0);
+    CHECK_EQ(hak_arena_destroy(a), 0);
+  }
+}
+
 static struct told race_told;
 static _Atomic(int) race_calls;
 static void race_tell(hak_arena *arena, size_t charged, void *ud) {

@@ -269,7 +269,7 @@ TEST(shadow_without_remap_or_nursery) {
   run_seed(6);
 }
 TEST(shadow_with_a_large_nursery) {
-  CHECK_EQ(set_knob("arena.nursery", "1M") | set_knob("purge.mode", "off"), 0);
+  CHECK_EQ(set_knob("arena.nursery", "1M") | set_knob("os.hugepages", "on"), 0);
   run_seed(7);
 }
 

@@ -4,6 +4,9 @@
  * Not:   forks (fork.c), limits (quota.c).
  * Start: mixed(). */
 #include "check.h"
+#if HAK_FAULT
+#include "base/debug.h"
+#endif
 
 /* ---- mixed work with blocks that change hands ------------------------------------------------ */
 
@@ -116,6 +119,8 @@ TEST(threads_come_and_go) {
   hak_trim();
   balanced(NULL);
   for (int i = 1; i < 4; i++) CHECK_EQ(hak_arena_destroy(arenas[i]), 0);
+  CHECK_CMP(stat_of(NULL, "heaps.live"), <=, 1);
+  CHECK_EQ(stat_of(NULL, "heaps.orphans"), 0);
 }
 
 /* Owner and freer die in each order; the blocks are whole until the last free. */
@@ -170,6 +175,71 @@ TEST(owner_and_freer_exit_in_every_order) {
   }
   for (int i = 1; i < 4; i++) CHECK_EQ(hak_arena_destroy(arenas[i]), 0);
 }
+
+/* One thread resets and destroys arenas in which others have heaps; those go on with others. */
+static hak_arena *stage[3];
+static pthread_barrier_t curtain;
+static void *actor(void *seed_word) {
+  uint64_t seed = (uintptr_t)seed_word;
+  for (size_t act = 0; act < rounds(200, 30); act++) {
+    for (int i = 0; i < 200; i++) {
+      size_t size = log_size(&seed, 20000);
+      char *p = hak_arena_alloc(stage[i % 3], size);
+      CHECK(p != NULL);
+      fill(p, size, i);
+      CHECK(intact(p, size, i));
+      if (i % 4 == 0) hak_arena_free(stage[i % 3], p);
+    }
+    pthread_barrier_wait(&curtain); /* all are still */
+    pthread_barrier_wait(&curtain); /* the stage is set anew */
+  }
+  return NULL;
+}
+TEST(reset_and_destroy_under_idle_threads) {
+  enum { ACTORS = 4 };
+  pthread_barrier_init(&curtain, NULL, ACTORS + 1);
+  for (int i = 0; i < 3; i++) stage[i] = arena_of_kind(HAK_ARENA_SHARED, 0);
+  pthread_t t[ACTORS];
+  for (uintptr_t i = 0; i < ACTORS; i++) t[i] = start(actor, (void *)(i + 1));
+  for (size_t act = 0; act < rounds(200, 30); act++) {
+    pthread_barrier_wait(&curtain);
+    CHECK_CMP(stat_of(stage[0], "blocks"), >, 0);
+    CHECK_EQ(hak_arena_reset(stage[0]), 0);
+    CHECK_EQ(stat_of(stage[0], "blocks"), 0);
+    CHECK_EQ(stat_of(stage[0], "charged"), 0);
+    CHECK_EQ(hak_arena_destroy(stage[1]), 0);
+    stage[1] = arena_of_kind(HAK_ARENA_SHARED, 0);
+    if (act % 8 == 7) { /* the third one lives a little longer */
+      CHECK_EQ(hak_arena_destroy(stage[2]), 0);
+      stage[2] = arena_of_kind(HAK_ARENA_SHARED, 0);
+    }
+    pthread_barrier_wait(&curtain);
+  }
+  for (int i = 0; i < ACTORS; i++) finish(t[i]);
+  for (int i = 0; i < 3; i++) CHECK_EQ(hak_arena_destroy(stage[i]), 0);
+  CHECK_EQ(stat_of(NULL, "blocks"), 0);
+  CHECK_CMP(stat_of(NULL, "heaps.live"), <=, 1);
+  balanced(NULL);
+}
+
+#if HAK_FAULT
+/* The schedule points yield by a seed: other orders than the scheduler's own. */
+TEST(blocks_change_hands_by_seeded_schedules) {
+  for (int i = 1; i < 4; i++) arenas[i] = arena_of_kind(HAK_ARENA_SHARED, 0);
+  for (uint32_t seed = 1; seed <= 12; seed++) {
+    haki_sched_seed(seed);
+    pthread_t t[6];
+    for (uintptr_t i = 0; i < 6; i++)
+      t[i] = start(i % 3 ? leaver : mixed, (void *)(i + 1 + seed * 10));
+    for (int i = 0; i < 20; i++) finish(start(leaver, (void *)(uintptr_t)(seed * 100 + i)));
+    for (int i = 0; i < 6; i++) finish(t[i]);
+    haki_sched_seed(0);
+    clear_table();
+    CHECK_EQ(stat_of(NULL, "blocks"), 0);
+    CHECK(haki_audit());
+  }
+}
+#endif
 
 /* ---- late calls ------------------------------------------------------------------------------ */
 
