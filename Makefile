@@ -26,7 +26,7 @@ FLAGS_audit := -O2 -g -DHAK_AUDIT_BUILD=1
 FLAGS_hardened := -O2 -g -DHAK_HARDENED=1
 FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
   -fno-sanitize-recover=all -DHAK_DEBUG=1
-FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DHAK_DEBUG=1
+FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DHAK_DEBUG=1 -DHAK_FAULT=1
 FLAGS_coverage := -O0 -g --coverage -DHAK_AUDIT_BUILD=1
 ifndef FLAGS_$(FLAVOR)
 $(error unknown FLAVOR '$(FLAVOR)')

@@ -94,6 +94,10 @@ void haki_heap_note_slab(struct haki_heap *h, const struct page *p) {
 static struct page *new_slab(struct haki_heap *h, unsigned c) {
   size_t n = haki_slab_pages(c);
   struct page *p = n == 1 ? haki_retained_take(h->retained, h->quota) : NULL;
+  for (size_t i = 0; n != 1 && i < n; i++) { /* as much of what was retained serves others now */
+    struct page *kept = haki_retained_take(h->retained, h->quota);
+    if (kept != NULL) haki_slab_release(kept);
+  }
   if (p == NULL) p = haki_pages_take(n, 1);
   if (p == NULL) return NULL;
   for (size_t i = 1; i < n; i++) {

