@@ -45,7 +45,7 @@ HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t ns
   if (nsize == 0) {
     struct page *page = haki_heap_page_of(h, ptr);
     if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h))
-      return slow(ud, ptr, osize, nsize);
+      return ptr == NULL ? NULL : slow(ud, ptr, osize, nsize); /* Lua frees NULL a lot */
     haki_hardened_in(ptr);
     haki_heap_push(h, page, ptr);
     return NULL;

@@ -335,8 +335,7 @@ int haki_api_arena_reset(hak_arena *a) {
   int error = check_idle(a);
   if (error != 0) return error;
   drop_blocks(a, a->retain, false);
-  haki_cell_add(&a->resets, 1);
-  haki_purge_tick();
+  haki_cell_add(&a->resets, 1); /* what went back is purged at a later occasion, not here */
   return 0;
 }
 

@@ -9,6 +9,8 @@ enum { HAK_BUCKETS = 8, HAK_BUCKET_EMPTY = 7 }; /* 7: all 64 pages free */
 
 extern hak_list haki_buckets[HAK_BUCKETS];
 void haki_chunk_rebucket(struct chunk *c);
+/* Lines a chunk up for purging, once. */
+void haki_chunk_queue(struct chunk *c, uint64_t now);
 /* Chunks that hold nothing any more go back to their region. */
 void haki_chunks_release(struct haki_region *r, struct chunk *c, size_t n);
 

@@ -46,7 +46,7 @@ static void init_buckets(void) {
 }
 
 void haki_chunk_rebucket(struct chunk *c) {
-  unsigned bucket = bucket_of(c->free);
+  uint8_t bucket = (uint8_t)bucket_of(c->free);
   if (bucket == c->bucket && c->link.next != NULL && !haki_list_empty(&c->link)) return;
   if (c->link.next != NULL) haki_list_remove(&c->link);
   c->bucket = bucket;
@@ -77,10 +77,10 @@ static struct chunk *new_pages_chunk(void) {
   c->dirty = c->touched = 0;
   struct page *p = haki_chunk_pages(r, c);
   for (uint32_t i = 0; c->spare != 0; i++) { /* what a huge block left is as warm as any */
-    uint32_t units = c->spare < HAK_UNITS_PER_PAGE ? c->spare : HAK_UNITS_PER_PAGE;
-    HAK_PAGE_SET(&p[i], touched, (uint16_t)units);
+    uint16_t units = c->spare < HAK_UNITS_PER_PAGE ? c->spare : HAK_UNITS_PER_PAGE;
+    HAK_PAGE_SET(&p[i], touched, units);
     c->dirty |= 1ull << i;
-    c->spare -= units;
+    c->spare = (uint16_t)(c->spare - units);
   }
   c->touched = c->dirty;
   haki_chunk_rebucket(c);
@@ -103,8 +103,7 @@ static unsigned fit(const struct chunk *c, unsigned n, uint64_t allowed) {
 }
 
 static struct page *take_from(struct chunk *c, unsigned at, size_t n) {
-  struct haki_region *r = haki_regions;
-  while ((size_t)((char *)c - (char *)r->chunks) >= r->chunk_count * sizeof(struct chunk)) r++;
+  struct haki_region *r = haki_chunk_region(c);
   uint64_t mask = mask_of(at, n);
   c->free &= ~mask;
   c->dirty &= ~mask;
@@ -149,13 +148,13 @@ void haki_pages_give(struct page *first, size_t n) {
     HAK_ASSERT(haki_page_kind(&first[i]) == HAK_PAGE_FREE);
     if (HAK_PAGE_GET(&first[i], touched) != 0) dirty |= 1ull << (at + i);
   }
-  uint64_t now = dirty != 0 ? haki_os_now_coarse() : 0;
+  uint64_t now = haki_os_now_coarse();
   haki_lock(&haki_chunk_lock);
   struct chunk *c = haki_chunk_of_page(r, first);
   HAK_ASSERT((c->free & mask_of(at, n)) == 0);
-  if (c->dirty == 0 && dirty != 0) c->since = now;
   c->free |= mask_of(at, n);
   c->dirty |= dirty;
+  if (dirty != 0 || c->free == ~0ull) haki_chunk_queue(c, now);
   haki_chunk_rebucket(c);
   haki_unlock(&haki_chunk_lock);
   HAK_STAT_ADD(chunk, page_ops, 1);
@@ -178,7 +177,7 @@ bool haki_pages_extend(struct page *first, size_t n, size_t more) {
 static void note_spare(struct haki_region *r, struct chunk *c, size_t n) {
   for (size_t i = 0; i < n; i++) {
     if (c[i].spare == 0) continue; /* do not touch the descriptors of a terabyte */
-    HAK_PAGE_SET(haki_chunk_pages(r, &c[i]), touched, (uint16_t)c[i].spare);
+    HAK_PAGE_SET(haki_chunk_pages(r, &c[i]), touched, c[i].spare);
     c[i].spare = 0;
   }
 }

@@ -90,15 +90,18 @@ enum chunk_kind {
 
 /* Guarded by the CHUNK lock.
  * INV chunk-1: dirty is a subset of free; a page that is free and not dirty reads as zero.
- * INV chunk-2: a SPLIT chunk is in exactly one bucket, that of its longest free run. */
+ * INV chunk-2: a SPLIT chunk is in exactly one bucket, that of its longest free run.
+ * INV chunk-3: a SPLIT chunk with dirty pages, and a SPARE one, is queued. */
 struct chunk {
   _Alignas(HAK_CACHE_LINE) hak_list link;
-  uint64_t free;    /* bit i: page i is free */
-  uint64_t dirty;   /* of those: holds memory */
-  uint64_t touched; /* pages that were ever in use: tells purged from never committed */
-  uint64_t since;   /* coarse time at which dirty became non-zero */
-  uint32_t bucket;
-  uint32_t spare;  /* SPARE: units from the start that hold memory */
+  uint64_t free;            /* bit i: page i is free */
+  uint64_t dirty;           /* of those: holds memory */
+  uint64_t touched;         /* pages that were ever in use: tells purged from never committed */
+  uint64_t since;           /* coarse time at which it came to hold free memory */
+  struct chunk *next_dirty; /* in the queue of chunks that may be purged */
+  uint16_t spare;           /* SPARE: units from the start that hold memory */
+  uint8_t bucket;
+  bool queued;     /* in that queue */
   bool committed;  /* readable and writable */
   bool moved;      /* its mapping was moved here: made fresh when given back */
   bool huge_asked; /* huge pages asked for */

@@ -1,6 +1,6 @@
 /* purge.c - gives free memory back to the operating system after a while.
  * Why:   memory that is reused soon is worth keeping, memory that is not is the user's.
- * Owns:  the time of the next purge.
+ * Owns:  the queue of chunks with free memory, the time of the next purge.
  * Locks: PURGE for the whole of a purge, so that a fork never meets one half-way; CHUNK only while
  *        pages are set aside or put back, never across madvise.
  * Start: haki_purge().
@@ -13,6 +13,10 @@
 #include "map/chunk.h"
 #include "map/region.h"
 #include "os/os.h"
+
+enum {
+  TICK_BYTES = 64 * 1024 * 1024
+}; /* what one occasion purges: no request waits for gigabytes */
 
 struct haki_lock haki_purge_lock = HAK_LOCK_INIT(HAK_RANK_PURGE);
 static _Atomic(uint64_t) next_purge;
@@ -30,11 +34,11 @@ static size_t purge_run(struct page *p, size_t n, bool lazily) {
 }
 
 /* pre: PURGE held. A chunk that a huge block left; BODY meanwhile, so that nobody takes it. */
-static size_t purge_spare(struct haki_region *r, struct chunk *c, uint64_t older_than) {
+static size_t purge_spare(struct haki_region *r, struct chunk *c) {
   uint32_t at = (uint32_t)(c - r->chunks);
   size_t bytes = 0;
   haki_lock(&haki_chunk_lock);
-  if (haki_chunk_kind(r, at) == HAK_CHUNK_SPARE && c->since <= older_than) {
+  if (haki_chunk_kind(r, at) == HAK_CHUNK_SPARE) {
     bytes = (size_t)c->spare * HAK_UNIT;
     haki_region_set_kind(r, at, 1, HAK_CHUNK_BODY, HAK_CHUNK_BODY);
   }
@@ -46,7 +50,7 @@ static size_t purge_spare(struct haki_region *r, struct chunk *c, uint64_t older
   if (zeroed) {
     c->spare = 0;
   } else {
-    c->since = haki_os_now_coarse();
+    haki_chunk_queue(c, haki_os_now_coarse());
     bytes = 0;
   }
   enum chunk_kind kind = zeroed ? HAK_CHUNK_NONE : HAK_CHUNK_SPARE;
@@ -55,13 +59,12 @@ static size_t purge_spare(struct haki_region *r, struct chunk *c, uint64_t older
   return bytes;
 }
 
-static size_t purge_chunk(struct haki_region *r, struct chunk *c, uint64_t older_than,
-                          bool lazily) {
+/* pre: PURGE held. */
+static size_t purge_split(struct haki_region *r, struct chunk *c, bool lazily) {
   size_t bytes = 0;
   haki_lock(&haki_chunk_lock);
   uint64_t map = 0;
-  if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT && c->since <= older_than)
-    map = c->dirty;
+  if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT) map = c->dirty;
   if (map != 0) {
     c->free &= ~map;
     c->dirty = 0;
@@ -82,7 +85,7 @@ static size_t purge_chunk(struct haki_region *r, struct chunk *c, uint64_t older
   if (map != 0) {
     c->free |= map;
     c->dirty |= failed; /* contents are still there: try again in a while */
-    if (failed != 0) c->since = haki_os_now_coarse();
+    if (failed != 0) haki_chunk_queue(c, haki_os_now_coarse());
     haki_chunk_rebucket(c);
   }
   if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT && c->free == ~0ull &&
@@ -94,18 +97,50 @@ static size_t purge_chunk(struct haki_region *r, struct chunk *c, uint64_t older
   return bytes;
 }
 
-/* pre: PURGE held. */
-static size_t purge_older(uint64_t older_than, bool lazily) {
+/* ---- the queue of chunks that hold free memory, oldest first; CHUNK ---- */
+
+static struct chunk *oldest, **newest = &oldest;
+static size_t queue_length;
+
+void haki_chunk_queue(struct chunk *c, uint64_t now) {
+  if (c->queued) return;
+  c->queued = true;
+  c->since = now;
+  c->next_dirty = NULL;
+  *newest = c;
+  newest = &c->next_dirty;
+  queue_length++;
+}
+
+/* The oldest chunk, if it has waited since before `older_than`; NULL: none has. */
+static struct chunk *dequeue(uint64_t older_than) {
+  haki_lock(&haki_chunk_lock);
+  struct chunk *c = oldest;
+  if (c != NULL && c->since <= older_than) {
+    oldest = c->next_dirty;
+    if (oldest == NULL) newest = &oldest;
+    c->queued = false;
+    queue_length--;
+  } else {
+    c = NULL;
+  }
+  haki_unlock(&haki_chunk_lock);
+  return c;
+}
+
+/* pre: PURGE held. Stops after about `most` bytes. */
+static size_t purge_older(uint64_t older_than, bool lazily, size_t most) {
   size_t bytes = 0;
-  uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_acquire);
-  for (uint32_t i = 0; i < count; i++) {
-    struct haki_region *r = &haki_regions[i];
-    uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
-    for (uint32_t k = 0; k < fresh; k++) {
-      unsigned kind = haki_chunk_kind(r, k);
-      if (kind == HAK_CHUNK_SPLIT) bytes += purge_chunk(r, &r->chunks[k], older_than, lazily);
-      if (kind == HAK_CHUNK_SPARE) bytes += purge_spare(r, &r->chunks[k], older_than);
-    }
+  haki_lock(&haki_chunk_lock);
+  size_t n = queue_length; /* those that cannot be purged line up again behind */
+  haki_unlock(&haki_chunk_lock);
+  for (; n != 0 && bytes < most; n--) {
+    struct chunk *c = dequeue(older_than);
+    if (c == NULL) break;
+    struct haki_region *r = haki_chunk_region(c);
+    bytes += haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT
+                 ? purge_split(r, c, lazily)
+                 : purge_spare(r, c);
   }
   return bytes;
 }
@@ -113,7 +148,7 @@ static size_t purge_older(uint64_t older_than, bool lazily) {
 size_t haki_purge(bool all) {
   uint64_t now = haki_os_now_coarse(), decay = HAK_KNOB(purge, decay);
   haki_lock(&haki_purge_lock);
-  size_t bytes = purge_older(all ? UINT64_MAX : now > decay ? now - decay : 0, false);
+  size_t bytes = purge_older(all ? UINT64_MAX : now > decay ? now - decay : 0, false, SIZE_MAX);
   haki_unlock(&haki_purge_lock);
   return bytes;
 }
@@ -127,7 +162,8 @@ void haki_purge_tick(void) {
   if (!haki_trylock(&haki_purge_lock)) return;
   /* twice per decay time: memory stays between one and one and a half of it */
   atomic_store_explicit(&next_purge, now + decay / 2, memory_order_relaxed);
-  purge_older(now > decay ? now - decay : 0, mode == 1);
+  if (purge_older(now > decay ? now - decay : 0, mode == 1, TICK_BYTES) >= TICK_BYTES)
+    atomic_store_explicit(&next_purge, 0, memory_order_relaxed); /* more at the next occasion */
   haki_unlock(&haki_purge_lock);
 }
 
@@ -144,8 +180,8 @@ void haki_chunks_give(struct page *first, size_t n, size_t bytes) {
     size_t seen = HAK_PAGE_GET(&first[i * HAK_CHUNK_PAGES], touched);
     units -= mine;
     HAK_PAGE_SET(&first[i * HAK_CHUNK_PAGES], touched, 0);
-    c[i].since = now;
-    c[i].spare = fresh ? 0 : (uint32_t)(mine > seen ? mine : seen);
+    c[i].spare = fresh ? 0 : (uint16_t)(mine > seen ? mine : seen);
+    if (c[i].spare != 0) haki_chunk_queue(&c[i], now);
     if (fresh) c[i].moved = c[i].huge_asked = false;
   }
   haki_chunks_release(r, c, n);

@@ -20,6 +20,13 @@ void haki_region_set_kind(struct haki_region *r, uint32_t at, size_t n, enum chu
 HAK_INLINE struct chunk *haki_chunk_of_page(struct haki_region *r, const struct page *p) {
   return &r->chunks[(size_t)(p - r->pages) / HAK_CHUNK_PAGES];
 }
+HAK_INLINE struct haki_region *haki_chunk_region(const struct chunk *c) {
+  struct haki_region *r = haki_regions;
+  while ((size_t)((const char *)c - (const char *)r->chunks) >=
+         r->chunk_count * sizeof(struct chunk))
+    r++;
+  return r;
+}
 HAK_INLINE struct page *haki_chunk_pages(struct haki_region *r, const struct chunk *c) {
   return &r->pages[(size_t)(c - r->chunks) * HAK_CHUNK_PAGES];
 }

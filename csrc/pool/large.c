@@ -63,6 +63,7 @@ static void clear_touched_chunks(struct page *p, size_t bytes) {
 static bool absurd(size_t size) { return size > HAK_CHUNK_SIZE * 64 && size > haki_os_memory(); }
 
 static struct page *take(size_t size, size_t align, bool zero) {
+  if (absurd(size)) return NULL;
   struct page *p;
   size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
   if (pages <= HAK_RUN_PAGES_MAX && align < HAK_CHUNK_SIZE) {
@@ -87,7 +88,7 @@ static struct page *take(size_t size, size_t align, bool zero) {
 void *haki_large_alloc(struct haki_large *l, size_t size, size_t align, bool zero) {
   size = haki_align_up(size + (size == 0), HAK_UNIT);
   uint64_t level;
-  if (absurd(size) || !haki_quota_reserve(l->quota, size, &level)) return NULL;
+  if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
   struct page *p = take(size, align, zero);
   if (p == NULL && haki_purge(true) != 0)
     p = take(size, align, zero); /* empty chunks are free now */
