@@ -4,12 +4,15 @@
  * How:   copies of libhakmem.so under other names, and the Lua modules, opened by dlopen(), or
  *        preloaded by starting this program again.
  * Start: open_copy(), agree(). */
+#define _GNU_SOURCE  /* dladdr1 */
 #define CHECK_BARE 1 /* nothing of hakmem is linked into this program */
 #define CHECK_CHILD child
 #include "check.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 
 /* What the cases call, of one copy. */
 struct copy {
@@ -304,6 +307,60 @@ TEST(lua_modules_are_copies) {
   }
   remove_folder();
   if (seen == 0) SKIP("no Lua module was built");
+}
+
+/* Changes the ABI number in a copy: the first word of its table hak_core_v1. */
+static void change_abi(const char *path) {
+  struct copy c = open_file(path, RTLD_NOW | RTLD_LOCAL);
+  const uint32_t *table = dlsym(c.handle, "hak_core_v1");
+  CHECK(table != NULL && *table == HAK_ABI_VERSION);
+  Dl_info info;
+  struct link_map *map;
+  CHECK(dladdr1(table, &info, (void **)&map, RTLD_DL_LINKMAP) != 0);
+  size_t address = (uintptr_t)table - map->l_addr;
+  FILE *f = fopen(path, "r+b");
+  ElfW(Ehdr) head;
+  CHECK(f != NULL && fread(&head, sizeof head, 1, f) == 1);
+  for (size_t i = 0; i < head.e_phnum; i++) {
+    ElfW(Phdr) h;
+    CHECK_EQ(fseek(f, (long)(head.e_phoff + i * sizeof h), SEEK_SET), 0);
+    CHECK_EQ(fread(&h, sizeof h, 1, f), 1);
+    if (h.p_type != PT_LOAD || address - h.p_vaddr >= h.p_filesz) continue;
+    uint32_t other = HAK_ABI_VERSION + 1;
+    CHECK_EQ(fseek(f, (long)(h.p_offset + address - h.p_vaddr), SEEK_SET), 0);
+    CHECK_EQ(fwrite(&other, sizeof other, 1, f), 1);
+  }
+  CHECK_EQ(fclose(f), 0);
+}
+
+TEST(another_abi_runs_apart_and_says_so) {
+  set_up();
+  char other[128];
+  snprintf(other, sizeof other, "%s", copy_file('x'));
+  pid_t pid = fork(); /* who looks into the file has loaded it */
+  if (pid == 0) {
+    change_abi(other);
+    _exit(0);
+  }
+  reap(pid);
+  int fd[2], old = dup(2);
+  CHECK_EQ(pipe(fd), 0);
+  dup2(fd[1], 2);
+  close(fd[1]);
+  struct copy x = open_file(other, RTLD_NOW | RTLD_LOCAL), a = open_copy('a', RTLD_LOCAL);
+  void *p = a.malloc(100);
+  dup2(old, 2);
+  char said[512] = "";
+  CHECK_CMP(read(fd[0], said, sizeof said - 1), >, 0);
+  CHECK(strstr(said, "ABI") != NULL && strstr(said, "apart") != NULL);
+  CHECK_EQ(strchr(said, '\n') - said, (ptrdiff_t)strlen(said) - 1); /* one line */
+  struct copy b = open_copy('b', RTLD_LOCAL);
+  dup2(open("/dev/null", O_WRONLY), 2);
+  CHECK(b.owns(p)); /* those that fit together are together */
+  b.free(p);
+  agree(&a, &b);
+  dlclose(x.handle);
+  remove_folder();
 }
 
 /* ---- linked or preloaded: the copy is there before main() ------------------------------------ */

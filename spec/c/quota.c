@@ -112,6 +112,7 @@ TEST(refusals_change_nothing) {
         CHECK_CMP(stat_of(a, "limits.refusals"), >=, refusals + 5);
       CHECK(intact(p, 100000, 1) && intact(q, 5000, 2));
     }
+    CHECK_EQ(hak_arena_refusals(a), stat_of(a, "limits.refusals"));
     CHECK_EQ(stat_of(a, "blocks"), blocks);
     CHECK_EQ(stat_of(a, "allocated"), allocated);
     CHECK_CMP(stat_of(a, "peak"), <=, 2 * MIB);
@@ -276,6 +277,14 @@ TEST(soft_acts_when_set_below_the_charge) {
   p = hak_arena_alloc(a, 6 * MIB);
   CHECK(p != NULL);
   CHECK_EQ(t.calls, 2);
+  p = hak_arena_realloc(a, p, 40 * MIB); /* growth counts like a request, by each door */
+  CHECK(p != NULL);
+  CHECK_EQ(t.calls, 3);
+  void *q = hak_lua_alloc(a, NULL, 0, 20 * MIB);
+  CHECK_EQ(t.calls, 4);
+  q = hak_lua_alloc(a, q, 20 * MIB, 80 * MIB);
+  CHECK(q != NULL);
+  CHECK_EQ(t.calls, 5);
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 

@@ -204,6 +204,55 @@ TEST(prometheus_lines) {
   CHECK_CMP(samples, >=, families);
 }
 
+/* Names are bytes, reports are UTF-8. */
+static bool utf8(const char *s) {
+  for (; *s; s++) {
+    unsigned char c = (unsigned char)*s;
+    int more = c < 0x80 ? 0 : c >= 0xc2 && c < 0xe0 ? 1 : c >= 0xe0 && c < 0xf0 ? 2 : 3;
+    if (more == 3 && (c < 0xf0 || c > 0xf4)) return false;
+    unsigned char next = (unsigned char)s[1];
+    if ((c == 0xe0 && next < 0xa0) || (c == 0xed && next > 0x9f)) return false;
+    if ((c == 0xf0 && next < 0x90) || (c == 0xf4 && next > 0x8f)) return false;
+    while (more-- > 0)
+      if (((unsigned char)*++s & 0xc0) != 0x80) return false;
+  }
+  return true;
+}
+TEST(names_of_any_bytes) {
+  static const char *const names[] = {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+                                      "\xff\xfe",
+                                      "\xc0\xaf",
+                                      "\xed\xa0\x80",
+                                      "cut \xe2\x82",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "1234567890123456789012345678\xf0\x9f\x98\x80",
+                                      "\x7f\x1b[31m"};
+  for (size_t i = 0; i < HAK_COUNT_OF(names); i++) {
+    hak_arena_config config = {.name = names[i]};
+    CHECK(hak_arena_create(&config) != NULL);
+  }
+  static const char *const formats[] = {"text", "json", "prometheus"};
+  for (int i = 0; i < 3; i++) {
+    make(formats[i]);
+    CHECK(utf8(text));
+    CHECK(strstr(text, names[0]) != NULL);
+  }
+}
+
+TEST(many_arenas) {
+  static hak_arena *a[500];
+  for (size_t i = 0; i < 500; i++) {
+    a[i] = arena_of_kind((int)(i & 1), 0);
+    CHECK(hak_arena_alloc(a[i], 1000 * (i % 97)) != NULL);
+  }
+  make("json");
+  at = text;
+  value(0);
+  make("text");
+  make("prometheus");
+  for (size_t i = 0; i < 500; i++) CHECK_EQ(hak_arena_destroy(a[i]), 0);
+}
+
 static _Atomic(bool) stop;
 static void *churn(void *unused) {
   uint64_t seed = 3;
