@@ -24,7 +24,7 @@ assert(#uploads[1] == 2 ^ 20)
 arena:limit { hard = "8M" }
 uploads[4] = assert(arena:buffer "1.5M")
 arena:limit { soft = 0, hard = "2M" }
-print("lowered: charged", arena:stats "charged", "hard", arena:stats "limits.hard")
+print("lowered: charged", arena:stats "charged", "hard", arena:stats "hard")
 assert(arena:buffer(1) == nil)
 
 -- What was freed may be used again.
@@ -35,7 +35,7 @@ assert(arena:buffer "1M")
 print(pcall(arena.buffer, arena, -1))
 print(pcall(arena.limit, arena, { hard = "lots" }))
 
-local limits = arena:stats().limits
-assert(limits.refusals > 0)
-print(("the soft limit was passed %d times"):format(limits.soft_crossings))
+local stats = arena:stats()
+assert(stats.refusals > 0)
+print(("the soft limit was passed %d times"):format(stats.soft_crossings))
 arena:close()

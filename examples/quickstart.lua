@@ -128,7 +128,7 @@ local ok, message = vm:call "return every_pair_of_languages()"
 assert(not ok, "the limit did not hold")
 say("It ended with: %s", message:match "^[^\n]*")
 say("Highest charge: %s of %s. Requests refused by the limit: %d.", bytes(vm:stats "peak"),
-  bytes(vm:stats "limits.hard"), vm:stats "limits.refusals")
+  bytes(vm:stats "hard"), vm:stats "refusals")
 ask("The same VM, asked again: countries beginning with \"Z\"", "return countries_by_prefix(...)",
   "Z")
 

@@ -19,7 +19,7 @@ print(("%s (%s): %d blocks, %d slabs, %d refills"):format(s.name, s.kind, s.bloc
 -- What always holds, for the process and for each arena.
 assert(s.allocated + s.waste == s.active)
 assert(s.active + s.cached + s.purged + s.reserved + s.metadata == s.mapped)
-assert(s.charged <= s.peak and s.peak <= s.limits.hard)
+assert(s.charged <= s.peak and s.peak <= s.hard)
 print(("waste: %.1f %% of what is active"):format(100 * s.waste / s.active))
 
 -- All arenas, largest first.

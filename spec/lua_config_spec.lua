@@ -72,7 +72,9 @@ describe("hakmem.config", function()
       { "log.level", 4, "'4' is out of range %(0 to 3%)" }, { "log.level", -1, "'%-1' is " },
       { "log.level", 1.5, "'1%.5' is " }, { "log.level", ("9"):rep(30), "'9+' is " },
       { "small.refill", "100K", "'100K' is out of range %(256 to 64K%)" }, { "small.refill", 0 / 0, "'%-?nan' is " },
-      { "purge.decay", -0.5, "'%-500000000ns' is " }, { "purge.decay", "2h", "'2h' is " },
+      { "purge.decay", -1, "'%-1' is out of range %(0 to 3600s%)" },
+      { "purge.decay", -0.5, "'%-0.5' is out of range %(0 to 3600s%)" }, { "purge.decay", "2h", "'2h' is " },
+      { "purge.decay", "-5s", "'%-5s' is out of range %(0 to 3600s%)" }, { "purge.decay", "soon", "'soon' is not a duration" },
       { "purge.mode", "nope", "'nope' is not one of dontneed|free|off" }, { "large.remap", 7, "'7' is " },
     } do
       local name, value, pattern = case[1], case[2], case[3]
@@ -175,8 +177,18 @@ describe("the environment", function()
   end)
 end)
 
--- One test for each knob that Lua can see at work. In processes of their own: a knob changed here
--- would change the other tests.
+describe("every knob", function()
+  it("has a C test that shows its effect", function()
+    local tests = support.shell "cat spec/c/*.c"
+    for _, knob in ipairs(knobs) do
+      assert.truthy(tests:find("TEST(" .. knob.name:gsub("%.", "_") .. "_effect)", 1, true), knob.name)
+    end
+  end)
+end)
+
+-- One test for each knob that Lua can see at work; it has no threads, so heap.adopt and
+-- arena.owner_check are for C alone. In processes of their own: a knob changed here would change the
+-- other tests.
 describe("the knob", function()
   local function run(code, env)
     local output, status = support.child("local hakmem = require 'hakmem'\n" .. code, env)

@@ -208,7 +208,7 @@ describe("hakmem.vm", function()
     local vm = child { name = "counted", limit = "8M" }
     local before = vm:stats()
     assert.equal("counted", before.name)
-    assert.equal(8 * MB, before.limits.hard)
+    assert.equal(8 * MB, before.hard)
     vm:call "keep = {} for i = 1, 20000 do keep[i] = {i} end"
     assert.truthy(vm:stats "allocated" > before.allocated + 20000 * 40)
     assert.truthy(vm:stats "charged" >= vm:stats "allocated")
@@ -424,7 +424,7 @@ describe("a greedy script in a hakmem.vm", function()
           end
           return n
         ]=]
-        print(ok, n, vm:stats "peak" <= vm:stats "limits.hard")
+        print(ok, n, vm:stats "peak" <= vm:stats "hard")
       ]]):format(factor))
       assert.truthy(ok:find "^true\t4000000%D*\ttrue\n$", factor .. ": " .. ok .. text)
     end

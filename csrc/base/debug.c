@@ -86,11 +86,6 @@ static void note_given(enum haki_rank rank) { (void)rank; }
 static void note_forked(enum haki_rank rank) { (void)rank; }
 #endif
 
-void haki_lock_init(struct haki_lock *lock, enum haki_rank rank) {
-  pthread_mutex_init(&lock->mutex, NULL);
-  lock->rank = rank;
-}
-
 void haki_lock(struct haki_lock *lock) {
   check_order(lock->rank);
   HAK_SCHED_POINT("lock");

@@ -56,7 +56,6 @@ struct haki_lock {
 #define HAK_LOCK_INIT(r) \
   { PTHREAD_MUTEX_INITIALIZER, (r) }
 
-void haki_lock_init(struct haki_lock *lock, enum haki_rank rank);
 void haki_lock(struct haki_lock *lock);
 void haki_unlock(struct haki_lock *lock);
 bool haki_trylock(struct haki_lock *lock);

@@ -1,8 +1,8 @@
 /* knob.c - expansion of knobs.def: values, parsing, environment, changes.
  * Why:   a name typed once cannot disagree with itself; a change happens whole or not at all.
- * Owns:  values in force, the names of environment variables, apply hooks.
+ * Owns:  values in force, the names of environment variables.
  * Not:   what a knob means; the values of one arena (heap/control.c).
- * Locks: CONFIG around a change and its hooks; log lines come after it is let go.
+ * Locks: CONFIG around a change; log lines come after it is let go.
  * Start: haki_knob_configure(), haki_knob_load_env(). */
 #include "base/knob.h"
 
@@ -31,7 +31,6 @@ _Atomic(uint64_t) haki_knob_values[HAK_KNOB_COUNT] = {
 #include "base/knobs.def"
 #undef K
 };
-_Atomic(uint32_t) haki_knob_epoch;
 struct haki_lock haki_knob_lock = HAK_LOCK_INIT(HAK_RANK_CONFIG);
 
 static const unsigned char types[HAK_KNOB_COUNT] = {
@@ -68,7 +67,6 @@ static const hak_knob_info infos[HAK_KNOB_COUNT] = {
 #undef K
 };
 
-static void (*hooks[HAK_KNOB_COUNT])(uint64_t value);
 static _Atomic(bool) started;
 static pthread_once_t named = PTHREAD_ONCE_INIT;
 
@@ -92,12 +90,6 @@ int haki_knob_find(const char *name) {
 }
 
 void haki_knob_started(void) { atomic_store(&started, true); }
-
-void haki_knob_on_change(enum haki_knob_id id, void (*apply)(uint64_t value)) {
-  haki_lock(&haki_knob_lock);
-  hooks[id] = apply;
-  haki_unlock(&haki_knob_lock);
-}
 
 /* ---- values as text -------------------------------------------------------------------------- */
 
@@ -232,12 +224,13 @@ int haki_knob_parse(enum haki_knob_id id, const char *text, uint64_t *value, cha
   const hak_knob_info *info = &infos[id];
   char shown[48], min[32], max[32];
   uint64_t n = 0;
-  if (!parse(id, text, &n)) {
+  bool negative = text[0] == '-' && types[id] != TYPE_bool && types[id] != TYPE_word;
+  if (!parse(id, text + negative, &n)) {
     haki_format(err, err_size, "knob '%s': '%s' is not %s%s", info->name,
                 printable(text, shown, sizeof shown), wanted[types[id]], info->words);
     return EINVAL;
   }
-  if (n < info->min || n > info->max) {
+  if ((negative && n != 0) || n < info->min || n > info->max) {
     haki_knob_format(id, info->min, min, sizeof min);
     haki_knob_format(id, info->max, max, sizeof max);
     haki_format(err, err_size, "knob '%s': '%s' is out of range (%s to %s)", info->name,
@@ -272,7 +265,7 @@ static int stage(struct change *c, const char *name, const char *text, char *err
   return failed;
 }
 
-/* Stores what differs, runs the hooks, and leaves the old values in c->value. */
+/* Stores what differs, and leaves the old values in c->value. */
 static void apply(struct change *c) {
   for (int i = 0; i < HAK_KNOB_COUNT; i++) {
     if (!c->set[i]) continue;
@@ -281,8 +274,6 @@ static void apply(struct change *c) {
     c->set[i] = c->value[i] != value;
     if (!c->set[i]) continue;
     if (i == HAK_KNOB_log_level) atomic_store(&haki_log_level, (int)value);
-    if (hooks[i] != NULL) hooks[i](value);
-    atomic_fetch_add(&haki_knob_epoch, 1);
   }
 }
 

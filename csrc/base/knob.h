@@ -1,7 +1,6 @@
 /* knob.h - configuration: one line per knob in knobs.def, everything else is expansion.
  * Why:   a name typed once cannot disagree with itself.
- * Owns:  the values. Not: what they mean; users compare haki_knob_epoch at slow paths, or are
- *        called through an apply hook.
+ * Owns:  the values. Not: what they mean; slow paths read them each time.
  * Locks: CONFIG, while values change.
  * Start: HAK_KNOB(), haki_knob_configure(). */
 #ifndef HAK_KNOB_H
@@ -18,7 +17,6 @@ enum haki_knob_id {
 };
 
 extern _Atomic(uint64_t) haki_knob_values[HAK_KNOB_COUNT];
-extern _Atomic(uint32_t) haki_knob_epoch; /* grows with every change */
 
 /* HAK_KNOB(purge, decay): the value in force. Slow paths only. */
 #define HAK_KNOB(group, name) \
@@ -29,9 +27,6 @@ extern _Atomic(uint32_t) haki_knob_epoch; /* grows with every change */
 void haki_knob_load_env(void);
 /* From now on knobs that are not live refuse to change. */
 void haki_knob_started(void);
-
-/* One apply hook per knob id, called with the new value after it is stored. */
-void haki_knob_on_change(enum haki_knob_id id, void (*apply)(uint64_t value));
 
 /* Parses and range-checks one value. fails: EINVAL, and one sentence in err. */
 int haki_knob_parse(enum haki_knob_id id, const char *text, uint64_t *value, char *err,

@@ -31,6 +31,7 @@ const hak_stat_info *haki_stat_info_at(size_t index) {
 }
 
 int haki_stat_find(const char *name) {
+  if (name == NULL) return -1;
   for (int i = 0; i < HAK_STAT_COUNT; i++)
     if (strcmp(infos[i].name, name) == 0) return i;
   return -1;

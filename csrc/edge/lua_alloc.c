@@ -27,9 +27,9 @@ static HAK_HOT __attribute__((noinline)) void *resize_own(void *ud, void *ptr, s
                                                           size_t nsize) {
   struct haki_heap *h = &((struct hak_arena *)ud)->lua;
   struct page *page = haki_heap_page_of(h, ptr);
-  if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h || nsize > HAK_TABLE_MAX))
+  if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h || nsize > HAK_SMALL_MAX))
     return slow(ud, ptr, osize, nsize);
-  unsigned from = haki_page_class(page), to = haki_class_of_words[(nsize + 7) >> 3];
+  unsigned from = haki_page_class(page), to = haki_class_of(nsize);
   if (from == to) return ptr;
   void *p = haki_heap_pop(h, to);
   if (HAK_UNLIKELY(p == NULL)) return slow(ud, ptr, osize, nsize);
@@ -38,6 +38,13 @@ static HAK_HOT __attribute__((noinline)) void *resize_own(void *ud, void *ptr, s
   haki_hardened_in(ptr);
   haki_heap_push(h, page, ptr);
   return p;
+}
+
+static __attribute__((noinline)) void *alloc_medium(void *ud, size_t size) {
+  void *p = NULL;
+  if (size <= HAK_SMALL_MAX)
+    p = haki_heap_pop(&((struct hak_arena *)ud)->lua, haki_class_of_large(size));
+  return p != NULL ? haki_hardened_out(p) : slow(ud, NULL, 0, size);
 }
 
 HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
@@ -51,11 +58,9 @@ HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t ns
     return NULL;
   }
   if (ptr != NULL) return resize_own(ud, ptr, osize, nsize);
-  if (HAK_LIKELY(nsize <= HAK_TABLE_MAX)) {
-    void *p = haki_heap_pop(h, haki_class_of_words[(nsize + 7) >> 3]);
-    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
-  }
-  return slow(ud, ptr, osize, nsize);
+  if (HAK_UNLIKELY(nsize > HAK_TABLE_MAX)) return alloc_medium(ud, nsize);
+  void *p = haki_heap_pop(h, haki_class_of_words[(nsize + 7) >> 3]);
+  return HAK_LIKELY(p != NULL) ? haki_hardened_out(p) : slow(ud, ptr, osize, nsize);
 }
 
 /* ---- allocation ---- */

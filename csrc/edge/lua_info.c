@@ -108,8 +108,12 @@ void haki_lua_pushstat(lua_State *L, hak_arena *arena, int index) {
   if (lua_type(L, index) != LUA_TSTRING) haki_lua_typeerror(L, index, 1, "stats", "string");
   const char *name = lua_tostring(L, index);
   int i = hak_stat_find(name);
-  if (i < 0 || !applies(hak_stat_info_at((size_t)i), arena))
-    haki_lua_argerror(L, 1, "stats", "unknown statistic '%s'", name);
+  if (i < 0) haki_lua_argerror(L, 1, "stats", "unknown statistic '%s'", name);
+  if (!applies(hak_stat_info_at((size_t)i), arena))
+    haki_lua_argerror(L, 1, "stats",
+                      arena != NULL ? "statistic '%s' has no value for one arena"
+                                    : "statistic '%s' has no process-wide value",
+                      name);
   struct stats s;
   read_stats(&s, arena);
   push_value(L, hak_stat_info_at((size_t)i), s.value[i]);
@@ -135,7 +139,8 @@ static void push_text(lua_State *L, int index, const char *name) {
     case LUA_TNUMBER: {
       lua_Number n = lua_tonumber(L, index);
       const char *unit = "";
-      if (knob >= 0 && strcmp(hak_knob_info_at((size_t)knob)->type, "duration") == 0) {
+      bool is_duration = knob >= 0 && strcmp(hak_knob_info_at((size_t)knob)->type, "duration") == 0;
+      if (is_duration && n >= 0) {
         n = floor(n * 1e9 + 0.5);
         unit = "ns";
       }

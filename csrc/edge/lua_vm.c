@@ -311,7 +311,7 @@ static void read_options(lua_State *L, struct lua_vm *vm, hak_arena_config *conf
 
 /* nil, message, code; why the child could not be had. */
 static int refuse(lua_State *L, struct lua_vm *vm, uint64_t refusals) {
-  bool limit = haki_lua_stat(vm->arena->arena, "limits.refusals") > refusals;
+  bool limit = haki_lua_stat(vm->arena->arena, "refusals") > refusals;
   end(vm);
   return haki_lua_failure(L, limit ? EDQUOT : ENOMEM);
 }
@@ -340,7 +340,7 @@ int haki_lua_vm_make(lua_State *L) {
   if (vm->arena == NULL) return haki_lua_failure(L, errno);
   if (vm->arena->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
   snprintf(vm->chunk, sizeof vm->chunk, "=%s", config.name);
-  uint64_t refusals = haki_lua_stat(vm->arena->arena, "limits.refusals");
+  uint64_t refusals = haki_lua_stat(vm->arena->arena, "refusals");
   size_t soft, hard;
   hak_arena_limit(vm->arena->arena, &soft, &hard);
   vm->limited = hard != 0;

@@ -20,6 +20,9 @@ HAK_API HAK_HOT void *hak_malloc(size_t size) {
   if (HAK_LIKELY(size <= HAK_TABLE_MAX)) {
     void *p = haki_heap_pop(haki_tls_heap, haki_class_of_pairs[(size + 15) >> 4]);
     if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
+  } else if (size <= HAK_SMALL_MAX) {
+    void *p = haki_heap_pop(haki_tls_heap, haki_class_of_large(size));
+    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
   }
   return haki_core()->malloc(size);
 }
@@ -28,6 +31,9 @@ HAK_API HAK_HOT void *hak_arena_alloc(hak_arena *a, size_t size) {
   struct haki_heap *h = atomic_load_explicit(&a->plain, memory_order_relaxed);
   if (HAK_LIKELY(size <= HAK_TABLE_MAX)) {
     void *p = haki_heap_pop(h, haki_class_of_pairs[(size + 15) >> 4]);
+    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
+  } else if (size <= HAK_SMALL_MAX) {
+    void *p = haki_heap_pop(h, haki_class_of_large(size));
     if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
   }
   return haki_core()->arena_alloc(a, size);

@@ -37,16 +37,19 @@ static void apply(struct hak_arena *a, int id, uint64_t value) {
 
 int haki_api_arena_configure(hak_arena *a, const char *const *names, const char *const *values,
                              size_t n, char *err, size_t err_size) {
-  if (!haki_arena_is_live(a)) return EINVAL;
+  if (err == NULL) err_size = 0;
+  if (!haki_arena_is_live(a)) {
+    haki_format(err, err_size, "the arena is dead");
+    return EINVAL;
+  }
   for (int pass = 0; pass < 2; pass++) { /* check all, then set all */
     for (size_t i = 0; i < n; i++) {
       int id = haki_knob_find(names[i]);
       uint64_t value;
       if (id < 0 || !haki_knob_info_at((size_t)id)->per_arena) {
-        if (err != NULL)
-          haki_format(err, err_size,
-                      id < 0 ? "unknown knob '%s'" : "knob '%s' cannot be set for one arena",
-                      names[i]);
+        haki_format(err, err_size,
+                    id < 0 ? "unknown knob '%s'" : "knob '%s' cannot be set for one arena",
+                    names[i]);
         return EINVAL;
       }
       int error = haki_knob_parse((enum haki_knob_id)id, values[i], &value, err, err_size);

@@ -156,8 +156,16 @@ HAK_COLD static struct haki_heap *thread_heap_slow(struct hak_arena *a) {
 }
 
 struct haki_heap *haki_thread_heap(struct hak_arena *a) {
-  for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread)
-    if (haki_heap_arena(h) == a) return h;
+  struct haki_heap *first = haki_tls_heap, *before = NULL;
+  for (struct haki_heap *h = first; h != NULL; before = h, h = h->next_of_thread) {
+    if (haki_heap_arena(h) != a) continue;
+    if (before != NULL && before != first) { /* the arena in use comes first: chains may be long */
+      before->next_of_thread = h->next_of_thread;
+      h->next_of_thread = first->next_of_thread;
+      first->next_of_thread = h;
+    }
+    return h;
+  }
   return thread_heap_slow(a);
 }
 

@@ -293,8 +293,8 @@ static void text_arenas(struct out *o) {
     for (size_t n = columns_of(name); n < 24; n++) say(o, " ");
     say(o, " %-8s %10s %10s %10s %10s %10s %9s\n", kind_name(arena),
         bytes(v[HAK_STAT(top, allocated)]).text, bytes(v[HAK_STAT(top, charged)]).text,
-        bytes(v[HAK_STAT(top, peak)]).text, limit(v[HAK_STAT(limits, soft)]).text,
-        limit(v[HAK_STAT(limits, hard)]).text, count(v[HAK_STAT(limits, refusals)]).text);
+        bytes(v[HAK_STAT(top, peak)]).text, limit(v[HAK_STAT(top, soft)]).text,
+        limit(v[HAK_STAT(top, hard)]).text, count(v[HAK_STAT(top, refusals)]).text);
   }
   if (l.all > l.count) say(o, "  and %s smaller ones\n", count(l.all - l.count).text);
 }
@@ -445,6 +445,7 @@ int hak_report(const char *format, void (*write)(const char *text, size_t size, 
   } formats[] = {{"text", report_text}, {"json", report_json}, {"prometheus", report_prometheus}};
   struct out o;
   int saved = errno;
+  if (format == NULL || write == NULL) return EINVAL;
   o.write = write;
   o.ud = ud;
   o.used = 0;

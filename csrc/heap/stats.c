@@ -204,8 +204,8 @@ static void add_arena(struct sums *s, struct hak_arena *a) {
   SUM(s, heaps, live) += atomic_load_explicit(&a->heap_count, memory_order_relaxed);
   SUM(s, heaps, orphans) += atomic_load_explicit(&a->orphan_count, memory_order_relaxed);
   SUM(s, arena, resets) += haki_cell_get(&a->resets);
-  SUM(s, limits, refusals) += haki_cell_get(&a->quota.refusals);
-  SUM(s, limits, soft_crossings) += haki_cell_get(&a->quota.crossings);
+  SUM(s, top, refusals) += haki_cell_get(&a->quota.refusals);
+  SUM(s, top, soft_crossings) += haki_cell_get(&a->quota.crossings);
 }
 
 /* An arena dies: its counters live on in those of the process. */
@@ -254,8 +254,8 @@ static void add_process(struct sums *s) {
 
 static void add_one(struct sums *s, struct hak_arena *a) {
   add_arena(s, a);
-  SUM(s, limits, soft) = haki_cell_get(&a->quota.soft);
-  SUM(s, limits, hard) = haki_cell_get(&a->quota.hard);
+  SUM(s, top, soft) = haki_cell_get(&a->quota.soft);
+  SUM(s, top, hard) = haki_cell_get(&a->quota.hard);
   SUM(s, top, metadata) += sizeof *a - sizeof a->lua;
   SUM(s, top, cached) += haki_cell_get(&a->retained.bytes);
 }

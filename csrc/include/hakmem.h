@@ -79,6 +79,12 @@ HAK_API uint32_t hak_abi_version(void); /* HAK_ABI_VERSION of the library that r
 
 /* ---- arenas --------------------------------------------------------------------------------- */
 
+/* A dead arena, and NULL where no line below gives it a meaning: functions that return an int give
+ * EINVAL, those that return memory NULL and EINVAL, the others 0, -1 or NULL as told there; nothing
+ * happens. A handle is known as dead until its descriptor is used again, after 64 more deaths at
+ * the earliest; an id is for ever. Not NULL, for they do not look: hak_arena_alloc(),
+ * hak_arena_free(), hak_lua_alloc(). */
+
 typedef struct hak_arena hak_arena;
 typedef uint64_t hak_arena_id; /* slot and generation; never 0, never reused */
 
@@ -105,7 +111,8 @@ HAK_API hak_arena *hak_arena_create(const hak_arena_config *config);
  * threads: private arenas: one at a time. In checked mode (knob arena.owner_check) a call from a
  * thread that is not the owner gives NULL and EPERM.
  * fails: a request that would pass the hard limit: NULL, ENOMEM, after the arena's own caches have
- * been released; a dead arena: NULL, EINVAL. hak_arena_free() wants a block of this very arena: else `invalid free: not owned`. */
+ * been released; a dead arena: NULL, EINVAL. hak_arena_free() and hak_arena_realloc() want a block
+ * of this very arena: else `invalid free: not owned`. */
 HAK_API HAK_MALLOC_LIKE void *hak_arena_alloc(hak_arena *arena, size_t size);
 HAK_API HAK_MALLOC_LIKE void *hak_arena_calloc(hak_arena *arena, size_t count, size_t size);
 HAK_API void *hak_arena_realloc(hak_arena *arena, void *ptr, size_t size);
@@ -116,6 +123,7 @@ HAK_API void hak_arena_free_sized(hak_arena *arena, void *ptr, size_t size);
 /* Sets the limits; 0 lifts one. A limit below the present charge is accepted: soft acts now, hard
  * when memory is next asked for. fails: EINVAL (soft above hard, dead arena) as the return value. */
 HAK_API int hak_arena_set_limit(hak_arena *arena, size_t soft, size_t hard);
+/* The limits in force; 0: none, or a dead arena. Either pointer may be NULL. */
 HAK_API void hak_arena_limit(hak_arena *arena, size_t *soft, size_t *hard);
 
 /* Every block gone at once; memory is kept for reuse as far as arena.retain allows.
@@ -139,12 +147,12 @@ HAK_API int hak_arena_handover(hak_arena *arena);
 HAK_API int hak_arena_pin(hak_arena *arena);
 HAK_API int hak_arena_unpin(hak_arena *arena);
 
-HAK_API hak_arena_id hak_arena_get_id(hak_arena *arena);
-HAK_API hak_arena *hak_arena_from_id(hak_arena_id id); /* NULL, EINVAL once it is dead */
-HAK_API hak_arena *hak_arena_default(void);
-HAK_API const char *hak_arena_name(hak_arena *arena);
-HAK_API int hak_arena_kind_of(hak_arena *arena); /* enum hak_arena_kind; -1: dead */
-/* Requests that the hard limit has refused so far: tells a limit from a lack of memory. */
+HAK_API hak_arena_id hak_arena_get_id(hak_arena *arena); /* 0: dead */
+HAK_API hak_arena *hak_arena_from_id(hak_arena_id id);   /* NULL, EINVAL once it is dead */
+HAK_API hak_arena *hak_arena_default(void);              /* that of hak_malloc(); cannot fail */
+HAK_API const char *hak_arena_name(hak_arena *arena);    /* valid while it lives; NULL: dead */
+HAK_API int hak_arena_kind_of(hak_arena *arena);         /* enum hak_arena_kind; -1: dead */
+/* Requests that the hard limit has refused so far: tells a limit from a lack of memory. 0: dead. */
 HAK_API uint64_t hak_arena_refusals(hak_arena *arena);
 HAK_API hak_arena *hak_arena_of(const void *ptr); /* the arena that owns a block; NULL: none */
 
@@ -189,7 +197,7 @@ typedef struct hak_knob_info {
 HAK_API size_t hak_knob_count(void);
 HAK_API const hak_knob_info *hak_knob_info_at(size_t index); /* NULL past the end */
 HAK_API int hak_knob_find(const char *name);                 /* index, or -1 */
-HAK_API uint64_t hak_knob_value(size_t index);               /* the value in force */
+HAK_API uint64_t hak_knob_value(size_t index);               /* in force; 0 past the end */
 
 typedef struct hak_stat_info {
   const char *name; /* "small.slabs"; top-level ones have no dot */
@@ -210,7 +218,8 @@ HAK_API int hak_stat_find(const char *name);                 /* index, or -1 */
  * thread's slow path. cost: visits the arena's slabs. */
 HAK_API size_t hak_stats_read(hak_arena *arena, uint64_t *values, size_t n);
 
-/* Memory by size class of one arena (NULL: all): calls `visit` for each class in use. */
+/* Memory by size class of one arena (NULL: all): calls `visit` for each class in use, smallest
+ * first; for none of a dead arena. cost: as hak_stats_read(). */
 typedef struct hak_class_stat {
   size_t size;   /* bytes of a block */
   size_t blocks; /* live */
@@ -221,7 +230,7 @@ HAK_API void hak_class_stats(hak_arena *arena, void (*visit)(const hak_class_sta
                              void *ud);
 
 /* Writes a report through `write`, in pieces, without allocating: "text", "json", "prometheus".
- * fails: EINVAL (unknown format). */
+ * fails: EINVAL (unknown format, NULL). */
 HAK_API int hak_report(const char *format, void (*write)(const char *text, size_t size, void *ud),
                        void *ud);
 

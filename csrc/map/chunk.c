@@ -83,6 +83,8 @@ static struct chunk *new_pages_chunk(void) {
     c->spare = (uint16_t)(c->spare - units);
   }
   c->touched = c->dirty;
+  /* a purge may have taken it off the queue just now, and find that it is not spare any more */
+  if (c->dirty != 0) haki_chunk_queue(c, haki_os_now_coarse());
   haki_chunk_rebucket(c);
   atomic_fetch_add_explicit(&chunk_bytes, HAK_CHUNK_SIZE, memory_order_relaxed);
   HAK_STAT_ADD(chunk, taken, 1);

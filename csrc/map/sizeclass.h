@@ -30,11 +30,13 @@ HAK_INLINE unsigned haki_class_of_large(size_t n) {       /* 128 < n <= HAK_SMAL
 }
 /* pre: n <= HAK_SMALL_MAX. 8-byte granularity; 0 counts as 1. */
 HAK_INLINE unsigned haki_class_of(size_t n) {
-  return n <= HAK_TABLE_MAX ? haki_class_of_words[(n + 7) >> 3] : haki_class_of_large(n);
+  return HAK_LIKELY(n <= HAK_TABLE_MAX) ? haki_class_of_words[(n + 7) >> 3]
+                                        : haki_class_of_large(n);
 }
 /* pre: n <= HAK_SMALL_MAX. Classes whose size is a multiple of 16. */
 HAK_INLINE unsigned haki_class_of_16(size_t n) {
-  return n <= HAK_TABLE_MAX ? haki_class_of_pairs[(n + 15) >> 4] : haki_class_of_large(n);
+  return HAK_LIKELY(n <= HAK_TABLE_MAX) ? haki_class_of_pairs[(n + 15) >> 4]
+                                        : haki_class_of_large(n);
 }
 
 #endif

@@ -53,6 +53,8 @@ struct haki_heap {
   uintptr_t base; /* of the first region, copied: no global to load, and none to race with */
   size_t span;    /* 0 in the empty heap: every look-up misses */
   struct page *pages;
+  void (*low)(struct haki_heap *h, struct page *page); /* haki_page_low_slow() of the copy of hakmem
+                                                        * that owns the state: any copy may free */
   struct haki_slabs *slabs; /* NULL until the first slab */
   struct haki_quota *quota;
   _Atomic(struct hak_arena *) arena; /* NULL once the arena is destroyed */
@@ -109,11 +111,10 @@ HAK_INLINE struct page *haki_heap_page_of(const struct haki_heap *h, const void 
 }
 
 /* Frees a block of the owner's own page. */
-void haki_page_low_slow(struct haki_heap *h, struct page *page);
 HAK_INLINE void haki_heap_push(struct haki_heap *h, struct page *page, void *p) {
   *(void **)p = page->free;
   page->free = p;
-  if (HAK_UNLIKELY(haki_live_drop(&page->live))) haki_page_low_slow(h, page);
+  if (HAK_UNLIKELY(haki_live_drop(&page->live))) h->low(h, page);
 }
 
 /* First page of the slab that `page` is part of. */

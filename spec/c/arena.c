@@ -78,6 +78,11 @@ TEST(ids_detect_staleness) {
   CHECK(hak_arena_from_id(hak_arena_get_id(d)) == d);
 }
 
+static void never(const hak_class_stat *c, void *ud) {
+  (void)c, (void)ud;
+  CHECK(!"a dead arena has no classes");
+}
+
 TEST(dead_arenas_are_einval) {
   for (int kind = 0; kind < 2; kind++) {
     hak_arena *a = arena_of_kind(kind, 0);
@@ -105,10 +110,42 @@ TEST(dead_arenas_are_einval) {
     CHECK(hak_arena_calloc(a, 1, 100) == NULL && hak_arena_aligned_alloc(a, 64, 10) == NULL);
     CHECK(hak_arena_realloc(a, NULL, 100) == NULL && hak_lua_alloc(a, NULL, 0, 100) == NULL);
     CHECK_EQ(errno, EINVAL);
+    CHECK(hak_arena_name(a) == NULL);
+    hak_class_stats(a, never, NULL);
     uint64_t v[4];
     CHECK_EQ(hak_stats_read(a, v, 4), 0);
     CHECK(!hak_owns(p) || hak_arena_of(p) == NULL);
   }
+}
+
+/* As dead ones, wherever it costs nothing to look. */
+TEST(no_arena_is_einval) {
+  hak_arena *none = NULL;
+  size_t soft = 1, hard = 1;
+  CHECK_EQ(hak_arena_destroy(none), EINVAL);
+  CHECK_EQ(hak_arena_reset(none), EINVAL);
+  CHECK_EQ(hak_arena_trim(none), EINVAL);
+  CHECK_EQ(hak_arena_set_limit(none, 0, MIB), EINVAL);
+  CHECK_EQ(hak_arena_handover(none), EINVAL);
+  CHECK_EQ(hak_arena_pin(none), EINVAL);
+  CHECK_EQ(hak_arena_unpin(none), EINVAL);
+  CHECK_EQ(hak_arena_configure(none, NULL, NULL, 0, NULL, 0), EINVAL);
+  CHECK_EQ(hak_arena_get_id(none), 0);
+  CHECK_EQ(hak_arena_kind_of(none), -1);
+  CHECK_EQ(hak_arena_refusals(none), 0);
+  CHECK(hak_arena_name(none) == NULL);
+  hak_arena_limit(none, &soft, &hard);
+  CHECK(soft == 0 && hard == 0);
+  hak_arena_limit(none, NULL, NULL);
+  for (int i = 0; i < 3; i++) {
+    errno = 0;
+    void *p = i == 0   ? hak_arena_calloc(none, 1, 100)
+              : i == 1 ? hak_arena_aligned_alloc(none, 64, 10)
+                       : hak_arena_realloc(none, NULL, 100);
+    CHECK(p == NULL);
+    CHECK_EQ(errno, EINVAL);
+  }
+  hak_arena_free_sized(none, NULL, 10);
 }
 
 TEST(the_default_arena_stays) {
@@ -235,7 +272,7 @@ TEST(reset_frees_every_block_and_keeps_memory) {
   }
 }
 
-TEST(retain_bounds_what_reset_keeps) {
+TEST(arena_retain_effect) {
   static const char *const kept[] = {"0", "1M", "16M"};
   static const size_t bytes[] = {0, MIB, 16 * MIB};
   for (int i = 0; i < 3; i++) {
@@ -349,7 +386,7 @@ static void *anyone(void *arena) {
   return NULL;
 }
 
-TEST(checked_mode_knows_the_owner) {
+TEST(arena_owner_check_effect) {
   hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 0);
   finish(start(anyone, a)); /* unchecked: a happens-before edge is enough */
   const char *name = "arena.owner_check", *value = "on";

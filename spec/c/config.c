@@ -1,5 +1,5 @@
-/* config.c - knobs: parsing, all or nothing, sentences, environment, and what each one does.
- * Not:   arena.retain, arena.owner_check (arena.c), log.level (log.c).
+/* config.c - knobs: parsing, all or nothing, sentences, environment, and what each one does: a case
+ * KNOB_effect for every knob, that of log.level in log.c, those of arenas in arena.c.
  * Start: table_is_sound. */
 #define CHECK_CHILD child
 #include "check.h"
@@ -119,6 +119,10 @@ TEST(bad_values_change_nothing) {
   CHECK_EQ(set("", "1"), EINVAL);
   CHECK_EQ(set("small.keep", "65"), EINVAL);
   CHECK(speaks_of("0", "64")); /* the range */
+  CHECK_EQ(set("purge.decay", "-1"), EINVAL);
+  CHECK_STR(sentence, "knob 'purge.decay': '-1' is out of range (0 to 3600s)");
+  CHECK_EQ(set("purge.decay", "--1"), EINVAL);
+  CHECK_STR(sentence, "knob 'purge.decay': '--1' is not a duration");
   CHECK_EQ(set("purge.mode", "sometimes"), EINVAL);
   CHECK(speaks_of("dontneed", "free")); /* the choices */
 }
@@ -164,8 +168,11 @@ TEST(arena_scope) {
   CHECK(speaks_of("arena.nursery", "9M"));
   name = "purge.decay", value = "1s";
   CHECK_EQ(hak_arena_configure(a, &name, &value, 1, sentence, sizeof sentence), EINVAL);
-  CHECK(strstr(sentence, "purge.decay") != NULL);
+  CHECK_STR(sentence, "knob 'purge.decay' cannot be set for one arena");
+  CHECK_EQ(hak_arena_configure(a, &name, &value, 1, NULL, sizeof sentence), EINVAL);
   CHECK_EQ(hak_arena_destroy(a), 0);
+  CHECK_EQ(hak_arena_configure(a, &name, &value, 1, sentence, sizeof sentence), EINVAL);
+  CHECK_STR(sentence, "the arena is dead");
   CHECK_EQ(hak_arena_configure(a, &name, &value, 1, NULL, 0), EINVAL);
 }
 
@@ -426,6 +433,17 @@ TEST(arena_nursery_effect) {
   CHECK(hak_lua_alloc(old, NULL, 0, 100) != NULL);
   CHECK_EQ(stat_of(old, "nursery.bytes"), 0);
   CHECK_EQ(hak_arena_destroy(young) | hak_arena_destroy(old), 0);
+}
+
+TEST(os_region_effect) {
+  CHECK_EQ(set("os.region", "64M"), 0);
+  void *p = hak_malloc(40 * MIB);
+  CHECK_EQ(stat_of(NULL, "os.region"), 64 * MIB);
+  void *q = hak_malloc(40 * MIB); /* the region is full: another one */
+  CHECK(p != NULL && q != NULL);
+  CHECK_CMP(stat_of(NULL, "os.region"), >, 64 * MIB);
+  hak_free(p);
+  hak_free(q);
 }
 
 static void sixty_megabytes(void) {

@@ -38,7 +38,7 @@ TEST(silent_by_default) {
   CHECK_EQ(heard.lines, 0);
 }
 
-TEST(levels_rise) {
+TEST(log_level_effect) {
   hak_log_set_sink(hear, &heard);
   int lines[4];
   for (int level = 0; level <= 3; level++) {

@@ -58,9 +58,9 @@ TEST(hard_holds_at_every_moment) {
     while (w.samples < 10) nap(1);
     atomic_store(&w.stop, true);
     finish(t);
-    CHECK_CMP(stat_of(w.arena, "limits.refusals"), >, 0);
+    CHECK_CMP(stat_of(w.arena, "refusals"), >, 0);
     CHECK_CMP(stat_of(w.arena, "peak"), >, 2 * MIB);
-    CHECK_EQ(stat_of(w.arena, "limits.hard"), w.hard);
+    CHECK_EQ(stat_of(w.arena, "hard"), w.hard);
     CHECK_EQ(stat_of(w.arena, "blocks"), 0);
     balanced(w.arena);
     CHECK_EQ(hak_arena_destroy(w.arena), 0);
@@ -98,7 +98,7 @@ TEST(refusals_change_nothing) {
     uint64_t blocks = stat_of(a, "blocks"), allocated = stat_of(a, "allocated");
     static const size_t sizes[] = {2 * MIB, 2 * MIB + 1, 3 * MIB, 64 * MIB, (size_t)1 << 40};
     for (size_t i = 0; i < HAK_COUNT_OF(sizes); i++) {
-      uint64_t refusals = stat_of(a, "limits.refusals");
+      uint64_t refusals = stat_of(a, "refusals");
       errno = 0;
       CHECK(hak_arena_alloc(a, sizes[i]) == NULL);
       CHECK_EQ(errno, ENOMEM);
@@ -109,10 +109,10 @@ TEST(refusals_change_nothing) {
       CHECK(hak_arena_calloc(a, 1, sizes[i]) == NULL);
       CHECK(hak_arena_aligned_alloc(a, 4096, sizes[i]) == NULL);
       if (i < 4) /* the last one no machine has: not the limit's matter */
-        CHECK_CMP(stat_of(a, "limits.refusals"), >=, refusals + 5);
+        CHECK_CMP(stat_of(a, "refusals"), >=, refusals + 5);
       CHECK(intact(p, 100000, 1) && intact(q, 5000, 2));
     }
-    CHECK_EQ(hak_arena_refusals(a), stat_of(a, "limits.refusals"));
+    CHECK_EQ(hak_arena_refusals(a), stat_of(a, "refusals"));
     CHECK_EQ(stat_of(a, "blocks"), blocks);
     CHECK_EQ(stat_of(a, "allocated"), allocated);
     CHECK_CMP(stat_of(a, "peak"), <=, 2 * MIB);
@@ -155,7 +155,7 @@ TEST(limits_are_checked) {
   CHECK_EQ(hak_arena_set_limit(a, 0, SIZE_MAX), 0);
   hak_arena_limit(a, NULL, &hard);
   CHECK_EQ(hard, SIZE_MAX);
-  CHECK_EQ(stat_of(a, "limits.soft"), 0);
+  CHECK_EQ(stat_of(a, "soft"), 0);
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
@@ -251,7 +251,7 @@ TEST(soft_is_told_geometrically) {
     }
     if (t.calls > 4) /* steps grow with the charge */
       CHECK_CMP(t.charged[t.calls - 1] - t.charged[t.calls - 2], >, t.charged[1] - t.charged[0]);
-    CHECK_EQ(stat_of(a, "limits.soft_crossings"), (uint64_t)t.calls);
+    CHECK_EQ(stat_of(a, "soft_crossings"), (uint64_t)t.calls);
     /* well below, and across again: told again */
     for (size_t i = 0; i < n; i++) hak_arena_free(a, p[i]);
     hak_arena_trim(a);
@@ -325,7 +325,7 @@ TEST(soft_may_free) {
       CHECK_CMP(evicting.n, <, 2000);
     }
     CHECK_CMP(evicting.calls, >, 10);
-    CHECK_EQ(stat_of(a, "limits.refusals"), 0);
+    CHECK_EQ(stat_of(a, "refusals"), 0);
     CHECK_EQ(hak_arena_destroy(a), 0);
   }
 }
@@ -346,6 +346,6 @@ TEST(soft_among_threads) {
   for (uintptr_t i = 0; i < 4; i++) worker[i] = start(presser, (void *)(i + 1));
   for (int i = 0; i < 4; i++) finish(worker[i]);
   CHECK_CMP(race_calls, >=, 1);
-  CHECK_EQ(stat_of(pressed, "limits.soft_crossings"), (uint64_t)race_calls);
+  CHECK_EQ(stat_of(pressed, "soft_crossings"), (uint64_t)race_calls);
   CHECK_EQ(hak_arena_destroy(pressed), 0);
 }

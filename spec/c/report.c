@@ -36,6 +36,8 @@ TEST(unknown_formats_are_einval) {
   length = 0;
   CHECK_EQ(hak_report("xml", gather, text), EINVAL);
   CHECK_EQ(hak_report("", gather, text), EINVAL);
+  CHECK_EQ(hak_report(NULL, gather, text), EINVAL);
+  CHECK_EQ(hak_report("text", NULL, NULL), EINVAL);
   CHECK_EQ(length, 0);
 }
 

@@ -19,6 +19,7 @@ TEST(table_is_sound) {
   CHECK(hak_stat_info_at(n) == NULL && hak_stat_info_at(SIZE_MAX) == NULL);
   CHECK_EQ(hak_stat_find("top.allocated"), -1);
   CHECK_EQ(hak_stat_find(""), -1);
+  CHECK_EQ(hak_stat_find(NULL), -1);
 }
 
 TEST(short_buffers_are_respected) {
@@ -43,7 +44,7 @@ TEST(names_absent_in_a_scope_are_zero) {
     if (!hak_stat_info_at(i)->process) CHECK_EQ(process[i], 0);
     if (!hak_stat_info_at(i)->per_arena) CHECK_EQ(arena[i], 0);
   }
-  CHECK_EQ(arena[hak_stat_find("limits.hard")], 4 * MIB);
+  CHECK_EQ(arena[hak_stat_find("hard")], 4 * MIB);
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
@@ -149,6 +150,115 @@ TEST(purged_memory_is_accounted) {
   balanced(NULL);
   hak_trim();
   CHECK_CMP(hak_trim(), <, MIB); /* nothing left to return */
+}
+
+/* ---- each statistic of stats.def moves ------------------------------------------------------- */
+
+/* A scope and its figures at first. What differs later has moved, in this scope. */
+struct watch {
+  hak_arena *arena;
+  uint64_t first[256];
+};
+static bool moved[2][256]; /* process, arena */
+static struct watch process, owned, common;
+
+static void watch(struct watch *w, hak_arena *a) {
+  w->arena = a;
+  CHECK_CMP(hak_stats_read(a, w->first, 256), >, 0);
+}
+static void look(void) {
+  struct watch *all[] = {&process, &owned, &common};
+  for (int k = 0; k < 3; k++) {
+    uint64_t now[256] = {0};
+    hak_stats_read(all[k]->arena, now, 256);
+    for (size_t i = 0; i < hak_stat_count(); i++) moved[k != 0][i] |= now[i] != all[k]->first[i];
+  }
+}
+
+static void *theirs[3000];
+static void *leave_blocks(void *unused) { /* and exit: an orphan, whose slabs have room */
+  for (int i = 0; i < 3000; i++) theirs[i] = hak_arena_alloc(common.arena, 1000);
+  for (int i = 0; i < 3000; i += 2) hak_arena_free(common.arena, theirs[i]);
+  return unused;
+}
+static void *free_ours(void *unused) {
+  for (int i = 0; i < 3000; i++) hak_arena_free(common.arena, theirs[i]);
+  return unused;
+}
+
+static void move_small_blocks(void) {
+  CHECK(hak_arena_alloc(common.arena, 16) != NULL); /* a heap for this thread */
+  finish(start(leave_blocks, NULL));
+  look();
+  for (int i = 0; i < 3000; i++) CHECK(hak_arena_alloc(common.arena, 1000) != NULL);
+  look(); /* adopted */
+  for (int i = 0; i < 3000; i++) theirs[i] = hak_arena_alloc(common.arena, 100);
+  finish(start(free_ours, NULL));
+  look(); /* remote frees */
+  CHECK(hak_lua_alloc(owned.arena, NULL, 0, 100) != NULL);
+  look(); /* nursery */
+}
+
+static void move_large_blocks(hak_arena *a) {
+  char *p = hak_arena_alloc(a, 6 * MIB), *wall = hak_arena_alloc(a, 6 * MIB);
+  CHECK(p != NULL && wall != NULL);
+  p = hak_arena_realloc(a, p, 5 * MIB);  /* in place */
+  p = hak_arena_realloc(a, p, 30 * MIB); /* page tables */
+  char *q = hak_arena_alloc(a, 100000), *fence = hak_arena_alloc(a, 100000);
+  CHECK(p != NULL && q != NULL && fence != NULL);
+  q = hak_arena_realloc(a, q, MIB); /* copied */
+  CHECK(q != NULL);
+  memset(q, 1, MIB);
+  look();
+  hak_arena_free(a, q);
+  look(); /* cached */
+}
+
+static void note(hak_arena *arena, size_t charged, void *ud) {
+  (void)arena, (void)charged, (void)ud;
+}
+
+TEST(every_statistic_moves) {
+  CHECK_EQ(set_knob("os.hugepages", "on") | set_knob("purge.decay", "3600s"), 0);
+  watch(&process, NULL);
+  hak_arena_config config = {.kind = HAK_ARENA_PRIVATE, .on_soft = note};
+  watch(&owned, hak_arena_create(&config));
+  watch(&common, arena_of_kind(HAK_ARENA_SHARED, 0));
+  move_small_blocks();
+  move_large_blocks(common.arena);
+  move_large_blocks(owned.arena);
+  static void *p[400];
+  for (int i = 0; i < 400; i++) p[i] = hak_arena_alloc(owned.arena, 8000);
+  for (int i = 0; i < 400; i++) hak_arena_free(owned.arena, p[i]); /* retired */
+  for (int i = 0; i < 400; i++) p[i] = hak_arena_alloc(owned.arena, 1000);
+  CHECK_EQ(hak_arena_set_limit(owned.arena, 64 * KIB, stat_of(owned.arena, "charged") + MIB), 0);
+  void *refused = hak_arena_alloc(owned.arena, 5 * MIB);
+  CHECK(refused == NULL);
+  look();
+  CHECK_EQ(hak_arena_reset(owned.arena), 0); /* cached: retained */
+  look();
+  char *locked = hak_malloc(MIB);
+  bool fails = !CHECK_SANITIZED && mlock(locked, MIB) == 0; /* then it cannot be purged */
+  memset(locked, 1, MIB);
+  hak_free(locked);
+  hak_trim();
+  look();
+  pid_t child = fork();
+  if (child == 0) {
+    look();
+    _exit(moved[0][hak_stat_find("forks.children")] ? 0 : 1);
+  }
+  reap(child);
+  moved[0][hak_stat_find("forks.children")] = true;
+  moved[0][hak_stat_find("os.failures")] |= !fails;
+  if (fails) moved[0][hak_stat_find("os.hugepages")] |= moved[0][hak_stat_find("os.failures")];
+  /* free pages belong to no arena */
+  moved[1][hak_stat_find("purged")] = moved[1][hak_stat_find("reserved")] = true;
+  for (size_t i = 0; i < hak_stat_count(); i++) {
+    const hak_stat_info *s = hak_stat_info_at(i);
+    if (s->process && !moved[0][i]) CHECK_STR(s->name, "moving for the process");
+    if (s->per_arena && !moved[1][i]) CHECK_STR(s->name, "moving for an arena");
+  }
 }
 
 /* Cells are read one by one, yet the sum holds in each snapshot, whoever reads it. */
