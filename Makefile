@@ -67,14 +67,20 @@ embeds = $(shell grep -lE 'include [<"](include/hakmem_lua|hakmem_lua|lua|lauxli
 
 LIBS := $(B)/libhakmem.so $(B)/libhakmem.a
 TOOLS := $(B)/tools/reference
+# Block benchmarks: on hakmem, and the same source on malloc for the allocators to compare with.
+LARSON := $(B)/larson_hakmem
+BENCHES := $(LARSON) $(B)/bench/larson-malloc $(B)/bench/blocks-hakmem $(B)/bench/blocks-malloc
 EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c \
   $(if $(filter audit coverage,$(FLAVOR)),spec/c/audit/*.c)))
 
-all: libs modules ## build the libraries and the Lua modules into build/
+all: libs modules $(LARSON) ## build the libraries, the Lua modules and larson_hakmem into build/
 libs: $(LIBS)
 modules: $(MODULES)
-programs: libs $(TESTS) $(EXAMPLES) $(TOOLS)
+benches: $(BENCHES)
+programs: libs $(TESTS) $(EXAMPLES) $(TOOLS) $(BENCHES)
+# What `make test` also runs with faults injected and every check on.
+audit-programs: $(filter $(B)/spec/c/audit/% $(B)/spec/crash/%,$(TESTS))
 
 $(B)/obj/%.o: csrc/%.c Makefile
 	@mkdir -p $(@D)
@@ -115,6 +121,25 @@ $(B)/tools/%: csrc/tools/%.c $(filter $(B)/obj/base/%,$(CORE_OBJ)) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC) $(CC) $(CFLAGS_ALL) -o $@ $< $(filter $(B)/obj/base/%,$(CORE_OBJ)) $(LDFLAGS)
 
+BENCH_H := $(wildcard csrc/bench/*.h) csrc/base/port.h csrc/include/hakmem.h
+BLOCKS_C := $(wildcard csrc/bench/blocks*.c)
+bench_cc = $(CC) $(filter-out -MMD -MP,$(CFLAGS_ALL)) -o $@ $(filter %.c %.a,$^) $(LDFLAGS)
+
+$(LARSON): csrc/bench/larson_hakmem.c $(B)/libhakmem.a $(BENCH_H) Makefile
+	$(call say,CC) $(bench_cc) -ldl -lm
+
+$(B)/bench/blocks-hakmem: $(BLOCKS_C) $(B)/libhakmem.a $(BENCH_H) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC) $(bench_cc) -ldl -lm
+
+$(B)/bench/larson-malloc: csrc/bench/larson_hakmem.c $(BENCH_H) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC) $(bench_cc) -DUSE_MALLOC
+
+$(B)/bench/blocks-malloc: $(BLOCKS_C) $(BENCH_H) Makefile
+	@mkdir -p $(@D)
+	$(call say,CC) $(bench_cc) -DUSE_MALLOC
+
 -include $(shell find $(addprefix $(B)/,obj spec examples tools) -name '*.d' 2>/dev/null)
 
 # ---- packages ------------------------------------------------------------------------------------
@@ -151,6 +176,7 @@ env: ## print the exports that make the built tree usable in place: eval "$(make
 bench: deps-bench ## compare speed and memory with other allocators
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@csrc/bench/run $(BENCH)
+	$(if $(findstring --blocks,$(BENCH)),,@csrc/bench/run --blocks $(filter --quick,$(BENCH)))
 
 # ---- testing -------------------------------------------------------------------------------------
 
@@ -158,6 +184,7 @@ RUN_SPECS = BUILD=$(abspath $(B)) FLAVOR=$(FLAVOR) TEST_SHORT=$(TEST_SHORT) spec
 
 test: deps ## install what is missing, build, run every test on every interpreter
 	@$(MAKE) --no-print-directory -j$(JOBS) all programs
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOR=audit audit-programs
 	@$(RUN_SPECS)
 
 # The tests of one flavour: `make flavour-test FLAVOR=audit`.
@@ -241,5 +268,5 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
-.PHONY: all libs modules programs deps deps-check deps-bench run env bench test flavour-test asan tsan audit \
+.PHONY: all libs modules benches programs audit-programs deps deps-check deps-bench run env bench test flavour-test asan tsan audit \
   coverage check lint docs docs-fresh install clean help

@@ -1,6 +1,5 @@
-/* embed.c - a server that gives each client a Lua VM of its own, of at most 128 KiB. A VM lives until
- * its client hangs up; then its arena goes at once, however much is in it. Here a connection is a
- * socketpair and the program plays both ends. */
+/* embed.c - a server that gives each client a Lua VM of its own, of at most 128 KiB. When the client
+ * hangs up, its arena goes at once, however much is in it. A connection is a socketpair here. */
 #include <hakmem_lua.h>
 #include <lauxlib.h>
 #include <lualib.h>
@@ -55,7 +54,6 @@ int main(void) {
       printf("%d> %-28s %s\n", i, said[k], answer);
     }
   for (int i = 0; i < 2; i++) /* they hang up */
-    if (close(fd[i][1]) != 0 || hak_arena_destroy(hak_lua_close(vm[i], HAK_LUA_DROP)) != 0)
-      return 1;
+    if (close(fd[i][1]) | hak_arena_destroy(hak_lua_close(vm[i], HAK_LUA_DROP))) return 1;
   return 0;
 }

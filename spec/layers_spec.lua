@@ -81,4 +81,12 @@ describe("layers", function()
     end
     assert.are.equal("", table.concat(long, "\n"))
   end)
+
+  it("keep every example under 60, but for the quick start", function()
+    for path in io.popen("ls examples/*.c examples/*.lua"):lines() do
+      local n = 0
+      for _ in io.lines(path) do n = n + 1 end
+      assert.truthy(n < 60 or path == "examples/quickstart.lua", path .. " has " .. n)
+    end
+  end)
 end)

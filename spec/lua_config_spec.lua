@@ -74,7 +74,8 @@ describe("hakmem.config", function()
       { "small.refill", "100K", "'100K' is out of range %(256 to 64K%)" }, { "small.refill", 0 / 0, "'%-?nan' is " },
       { "purge.decay", -1, "'%-1' is out of range %(0 to 3600s%)" },
       { "purge.decay", -0.5, "'%-0.5' is out of range %(0 to 3600s%)" }, { "purge.decay", "2h", "'2h' is " },
-      { "purge.decay", "-5s", "'%-5s' is out of range %(0 to 3600s%)" }, { "purge.decay", "soon", "'soon' is not a duration" },
+      { "purge.decay", "-5s", "'%-5s' is out of range %(0 to 3600s%)" },
+      { "purge.decay", "soon", "'soon' is not a duration" },
       { "purge.mode", "nope", "'nope' is not one of dontneed|free|off" }, { "large.remap", 7, "'7' is " },
     } do
       local name, value, pattern = case[1], case[2], case[3]

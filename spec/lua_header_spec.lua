@@ -28,14 +28,29 @@ static size_t stat(hak_arena *arena, const char *name) {
   return (size_t)values[i];
 }
 
+static const char *const greedy[] = {
+  "local t = {} for i = 1, 1e9 do t[i] = { i } end",
+  "return #('x'):rep(1e9)",
+  "local s = 'x' while true do s = s .. s end",
+  "local t = {} for i = 1, 1e6 do t[i] = coroutine.create(function() end) end",
+  "local function f(n) return 1 + f(n + 1) end return f(1)",
+};
+
 int main(void) {
   hak_arena *arena = hak_arena_create(&(hak_arena_config){.kind = HAK_ARENA_PRIVATE, .hard = 8 << 20});
   lua_State *L = hak_lua_newstate(arena);
   assert(L != NULL && protected(L, set_up) == 0);
   assert(hak_arena_reset(arena) != 0 && hak_arena_destroy(arena) != 0); /* pinned */
-  assert(luaL_loadstring(L, "local t = {} for i = 1, 1e9 do t[i] = { i } end") == 0);
-  assert(lua_pcall(L, 0, 0, 0) != 0 && strstr(lua_tostring(L, -1), "not enough memory"));
-  assert(stat(arena, "peak") <= 8 << 20);
+  for (size_t i = 0; i < sizeof greedy / sizeof *greedy; i++) {
+    assert(luaL_loadstring(L, greedy[i]) == 0 && lua_pcall(L, 0, 0, 0) != 0);
+    assert(strstr(lua_tostring(L, -1), "not enough memory") ||
+           (strstr(greedy[i], "1 + f") && strstr(lua_tostring(L, -1), "stack overflow")));
+    lua_settop(L, 0);
+    assert(stat(arena, "peak") <= 8 << 20);
+    lua_gc(L, LUA_GCCOLLECT, 0); /* 5.1 and LuaJIT do not by themselves */
+    assert(luaL_loadstring(L, "local t = {} for i = 1, 100 do t[i] = ('x'):rep(i) end") == 0);
+    assert(lua_pcall(L, 0, 0, 0) == 0); /* usable */
+  }
   assert(hak_lua_close(L, HAK_LUA_CLOSE) == arena);
   assert(stat(arena, "allocated") == 0);
 

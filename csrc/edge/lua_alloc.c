@@ -49,6 +49,7 @@ static __attribute__((noinline)) void *alloc_medium(void *ud, size_t size) {
 
 HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   struct haki_heap *h = &((struct hak_arena *)ud)->lua;
+  if (!haki_fast_paths()) return slow(ud, ptr, osize, nsize);
   if (nsize == 0) {
     struct page *page = haki_heap_page_of(h, ptr);
     if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h))

@@ -29,6 +29,7 @@ HAK_API HAK_HOT void *hak_malloc(size_t size) {
 
 HAK_API HAK_HOT void *hak_arena_alloc(hak_arena *a, size_t size) {
   struct haki_heap *h = atomic_load_explicit(&a->plain, memory_order_relaxed);
+  if (!haki_fast_paths()) return haki_core()->arena_alloc(a, size);
   if (HAK_LIKELY(size <= HAK_TABLE_MAX)) {
     void *p = haki_heap_pop(h, haki_class_of_pairs[(size + 15) >> 4]);
     if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);

@@ -24,7 +24,8 @@ HAK_API HAK_HOT void hak_free(void *p) {
 HAK_API HAK_HOT void hak_arena_free(hak_arena *a, void *p) {
   struct haki_heap *h = atomic_load_explicit(&a->plain, memory_order_relaxed);
   struct page *page = haki_heap_page_of(h, p);
-  if (HAK_LIKELY(page != NULL && haki_page_owner(page) == h && p != page->free)) {
+  if (HAK_LIKELY(page != NULL && haki_page_owner(page) == h && p != page->free) &&
+      haki_fast_paths()) {
     haki_hardened_in(p);
     haki_heap_push(h, page, p);
     return;

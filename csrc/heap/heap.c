@@ -67,13 +67,18 @@ struct haki_heap *haki_heap_new(struct hak_arena *a) {
   return h;
 }
 
-/* pre: ARENA held, no slabs left. */
-static void retire_locked(struct haki_heap *h) {
+/* pre: ARENA held, no slabs left. What the heap counted stays with its arena. */
+static void bury(struct haki_heap *h) {
   struct hak_arena *a = haki_heap_arena(h);
   hak_cell *from[] = {&h->refills, &h->fresh, &h->retired, &h->remote_frees, &h->adopted};
   for (size_t i = 0; i < HAK_COUNT_OF(from); i++)
     haki_cell_add(&a->gone[i], haki_cell_get(from[i]));
   haki_slabs_free(h);
+}
+
+/* pre: ARENA held, no slabs left. */
+static void retire_locked(struct haki_heap *h) {
+  bury(h);
   put_descriptor(h);
 }
 
@@ -171,16 +176,17 @@ struct haki_heap *haki_thread_heap(struct hak_arena *a) {
 
 size_t haki_trim_thread(void) {
   size_t bytes = 0;
+  haki_lock(&haki_heaps_lock); /* others may reset or destroy an arena that we do not use just now */
   for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread)
     if (haki_heap_arena(h) != NULL) bytes += haki_heap_trim(h);
+  haki_unlock(&haki_heaps_lock);
   return bytes;
 }
 
 void haki_heaps_settle(struct hak_arena *a) {
+  haki_lock(&haki_heaps_lock); /* orphans belong to whoever holds it; as in haki_trim_thread() */
   for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread)
     if (haki_heap_arena(h) == a) haki_heap_drain(h);
-  if (atomic_load_explicit(&a->orphan_count, memory_order_relaxed) == 0) return;
-  haki_lock(&haki_heaps_lock); /* orphans belong to whoever holds it */
   for (hak_list *l = a->orphans.next; l != &a->orphans; l = l->next)
     haki_heap_drain(HAK_LIST_OF(l, struct haki_heap, link));
   haki_unlock(&haki_heaps_lock);
@@ -302,7 +308,7 @@ void haki_arena_drop_heaps(struct hak_arena *a, bool destroy) {
     struct haki_heap *h = HAK_LIST_OF(l, struct haki_heap, link);
     haki_heap_drop(h, 0);
     if (!destroy) continue;
-    haki_slabs_free(h);
+    bury(h);
     haki_list_remove(&h->link);
     atomic_fetch_sub_explicit(&a->heap_count, 1, memory_order_relaxed);
     haki_heap_set_arena(h, NULL); /* its thread pools it */

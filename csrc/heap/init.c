@@ -67,14 +67,17 @@ static void in_child(void) {
 
 /* ---- start ---- */
 
+static void watch_forks(void) { pthread_atfork(before_fork, in_parent, in_child); }
+
 static void start_here(void) {
+  static pthread_once_t watching = PTHREAD_ONCE_INIT;
+  pthread_once(&watching, watch_forks); /* first: INIT is not held in a child for ever */
   haki_lock(&init_lock);
   if (!atomic_load_explicit(&started, memory_order_relaxed)) {
     int saved = errno;
     haki_knob_load_env();
     haki_heaps_start();
     haki_arena_init_default();
-    pthread_atfork(before_fork, in_parent, in_child);
     HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
     atomic_store_explicit(&started, true, memory_order_relaxed);
     errno = saved;

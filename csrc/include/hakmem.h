@@ -112,7 +112,8 @@ HAK_API hak_arena *hak_arena_create(const hak_arena_config *config);
  * thread that is not the owner gives NULL and EPERM.
  * fails: a request that would pass the hard limit: NULL, ENOMEM, after the arena's own caches have
  * been released; a dead arena: NULL, EINVAL. hak_arena_free() and hak_arena_realloc() want a block
- * of this very arena: else `invalid free: not owned`. */
+ * of this very arena: else `invalid free: not owned`. Where it may not, hak_arena_free() does nothing
+ * and sets errno. */
 HAK_API HAK_MALLOC_LIKE void *hak_arena_alloc(hak_arena *arena, size_t size);
 HAK_API HAK_MALLOC_LIKE void *hak_arena_calloc(hak_arena *arena, size_t count, size_t size);
 HAK_API void *hak_arena_realloc(hak_arena *arena, void *ptr, size_t size);
@@ -128,14 +129,15 @@ HAK_API void hak_arena_limit(hak_arena *arena, size_t *soft, size_t *hard);
 
 /* Every block gone at once; memory is kept for reuse as far as arena.retain allows.
  * threads: nobody else may use the arena meanwhile. cost: slabs and large blocks, not small blocks.
- * fails: EINVAL (dead arena, the default arena), EBUSY (pinned). */
+ * fails: EINVAL (dead arena, the default arena), EBUSY (pinned), EPERM (checked mode). */
 HAK_API int hak_arena_reset(hak_arena *arena);
 
-/* Gives the arena's cached memory back. Returns 0, or EINVAL. threads: private: the owner. */
+/* Gives the arena's cached memory back. threads: private: the owner.
+ * fails: EINVAL, EPERM (checked mode). */
 HAK_API int hak_arena_trim(hak_arena *arena);
 
 /* Everything returned; `arena` is dead. threads, cost: as reset.
- * fails: EINVAL (dead already, the default arena), EBUSY (pinned). */
+ * fails: EINVAL (dead already, the default arena), EBUSY (pinned), EPERM (checked mode). */
 HAK_API int hak_arena_destroy(hak_arena *arena);
 
 /* Makes the calling thread the owner of a private arena, for checked mode.

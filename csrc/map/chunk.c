@@ -53,18 +53,25 @@ void haki_chunk_rebucket(struct chunk *c) {
   haki_list_insert(&haki_buckets[bucket], &c->link);
 }
 
-static bool want_hugepages(void) {
-  uint64_t mode = HAK_KNOB(os, hugepages);
-  if (mode == 0) return false;
-  return mode == 2 ||
-         atomic_load_explicit(&chunk_bytes, memory_order_relaxed) >= HAK_KNOB(os, hugepages_min);
-}
-
 static void ask_hugepages(struct haki_region *r, struct chunk *c, size_t n) {
-  if (c->huge_asked || !want_hugepages()) return;
   char *p = (char *)haki_page_start(haki_chunk_pages(r, c));
   if (haki_os_hugepages(p, n << HAK_CHUNK_SHIFT))
     for (size_t i = 0; i < n; i++) c[i].huge_asked = true;
+}
+
+/* Huge pages pay where every page is in use, and by small blocks: of a large block perhaps only
+ * the first kilobytes are ever touched, and a huge page would make it 2 MiB. */
+static void ask_if_dense(struct haki_region *r, struct chunk *c) {
+  if (c->free != 0 || c->huge_asked || HAK_KNOB(os, hugepages) == 0 ||
+      atomic_load_explicit(&chunk_bytes, memory_order_relaxed) < HAK_KNOB(os, hugepages_min))
+    return;
+  const struct page *p = haki_chunk_pages(r, c);
+  unsigned slabs = 0;
+  for (unsigned i = 0; i < HAK_CHUNK_PAGES; i++) {
+    unsigned kind = haki_page_kind(&p[i]);
+    slabs += kind == HAK_PAGE_SLAB || kind == HAK_PAGE_INNER;
+  }
+  if (slabs >= HAK_CHUNK_PAGES - 1) ask_hugepages(r, c, 1); /* but for the page just taken */
 }
 
 static struct chunk *new_pages_chunk(void) {
@@ -72,7 +79,7 @@ static struct chunk *new_pages_chunk(void) {
   struct chunk *c = haki_region_find(1, 1, &r);
   if (c == NULL) return NULL;
   haki_region_set_kind(r, (uint32_t)(c - r->chunks), 1, HAK_CHUNK_SPLIT, HAK_CHUNK_SPLIT);
-  ask_hugepages(r, c, 1);
+  if (HAK_KNOB(os, hugepages) == 2) ask_hugepages(r, c, 1);
   c->free = ~0ull;
   c->dirty = c->touched = 0;
   struct page *p = haki_chunk_pages(r, c);
@@ -111,6 +118,7 @@ static struct page *take_from(struct chunk *c, unsigned at, size_t n) {
   c->dirty &= ~mask;
   c->touched |= mask;
   haki_chunk_rebucket(c);
+  ask_if_dense(r, c);
   struct page *p = haki_chunk_pages(r, c) + at;
   for (size_t i = 0; i < n; i++) HAK_PAGE_SET(&p[i], flags, 0);
   return p;
@@ -191,7 +199,7 @@ struct page *haki_chunks_take(size_t n, size_t align) {
   struct chunk *c = haki_region_find(n, align, &r);
   if (c != NULL) {
     haki_region_set_kind(r, (uint32_t)(c - r->chunks), n, HAK_CHUNK_HUGE, HAK_CHUNK_BODY);
-    ask_hugepages(r, c, n);
+    if (HAK_KNOB(os, hugepages) == 2) ask_hugepages(r, c, n);
     note_spare(r, c, n);
     p = haki_chunk_pages(r, c);
     atomic_fetch_add_explicit(&chunk_bytes, n << HAK_CHUNK_SHIFT, memory_order_relaxed);

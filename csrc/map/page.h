@@ -89,7 +89,8 @@ enum chunk_kind {
 };
 
 /* Guarded by the CHUNK lock.
- * INV chunk-1: dirty is a subset of free; a page that is free and not dirty reads as zero.
+ * INV chunk-1: dirty is a subset of free; a page that is free and not dirty reads as zero, but
+ *              where `lazy`: then as far as `touched` says it may not.
  * INV chunk-2: a SPLIT chunk is in exactly one bucket, that of its longest free run.
  * INV chunk-3: a SPLIT chunk with dirty pages, and a SPARE one, is queued. */
 struct chunk {
@@ -105,6 +106,7 @@ struct chunk {
   bool committed;  /* readable and writable */
   bool moved;      /* its mapping was moved here: made fresh when given back */
   bool huge_asked; /* huge pages asked for */
+  bool lazy;       /* MADV_FREE may have left memory in pages that are not dirty */
 };
 _Static_assert(sizeof(struct chunk) == 64, "chunk descriptors do not straddle cache lines");
 

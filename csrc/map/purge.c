@@ -21,16 +21,15 @@ enum {
 struct haki_lock haki_purge_lock = HAK_LOCK_INIT(HAK_RANK_PURGE);
 static _Atomic(uint64_t) next_purge;
 
-/* pre: PURGE held, the pages set aside. Returns the bytes purged. */
-static size_t purge_run(struct page *p, size_t n, bool lazily) {
+/* pre: PURGE held, the pages set aside. False: their contents are still there. */
+static bool purge_run(struct page *p, size_t n, bool lazily, size_t *bytes) {
   bool zeroed = false;
-  if (!haki_os_purge(haki_page_start(p), n << HAK_PAGE_SHIFT, lazily, &zeroed)) return 0;
-  size_t bytes = 0;
+  if (!haki_os_purge(haki_page_start(p), n << HAK_PAGE_SHIFT, lazily, &zeroed)) return false;
   for (size_t i = 0; i < n; i++) {
-    bytes += (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
+    *bytes += (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
     if (zeroed) HAK_PAGE_SET(&p[i], touched, 0);
   }
-  return bytes;
+  return true;
 }
 
 /* pre: PURGE held. A chunk that a huge block left; BODY meanwhile, so that nobody takes it. */
@@ -64,7 +63,8 @@ static size_t purge_split(struct haki_region *r, struct chunk *c, bool lazily) {
   size_t bytes = 0;
   haki_lock(&haki_chunk_lock);
   uint64_t map = 0;
-  if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT) map = c->dirty;
+  if (haki_chunk_kind(r, (size_t)(c - r->chunks)) == HAK_CHUNK_SPLIT)
+    map = c->lazy && !lazily ? c->free : c->dirty;
   if (map != 0) {
     c->free &= ~map;
     c->dirty = 0;
@@ -76,15 +76,14 @@ static size_t purge_split(struct haki_region *r, struct chunk *c, bool lazily) {
     unsigned at = (unsigned)__builtin_ctzll(left), n = 0;
     while (at + n < 64 && (left >> (at + n) & 1) != 0) n++;
     uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << at;
-    size_t got = purge_run(haki_chunk_pages(r, c) + at, n, lazily);
-    if (got == 0) failed |= mask;
-    bytes += got;
+    if (!purge_run(haki_chunk_pages(r, c) + at, n, lazily, &bytes)) failed |= mask;
     left &= ~mask;
   }
   haki_lock(&haki_chunk_lock);
   if (map != 0) {
     c->free |= map;
-    c->dirty |= failed; /* contents are still there: try again in a while */
+    c->dirty |= failed; /* try again in a while */
+    c->lazy = lazily;
     if (failed != 0) haki_chunk_queue(c, haki_os_now_coarse());
     haki_chunk_rebucket(c);
   }
@@ -112,17 +111,30 @@ void haki_chunk_queue(struct chunk *c, uint64_t now) {
   queue_length++;
 }
 
-/* The oldest chunk, if it has waited since before `older_than`; NULL: none has. */
-static struct chunk *dequeue(uint64_t older_than) {
-  haki_lock(&haki_chunk_lock);
+/* pre: CHUNK held, the queue not empty. */
+static struct chunk *pop(void) {
   struct chunk *c = oldest;
-  if (c != NULL && c->since <= older_than) {
-    oldest = c->next_dirty;
-    if (oldest == NULL) newest = &oldest;
-    c->queued = false;
-    queue_length--;
-  } else {
-    c = NULL;
+  oldest = c->next_dirty;
+  if (oldest == NULL) newest = &oldest;
+  c->queued = false;
+  queue_length--;
+  return c;
+}
+
+/* The oldest chunk, if it has waited since before `older_than`; NULL: none has. A chunk of huge
+ * blocks may have served another one while it waited: it lines up again behind. */
+static struct chunk *dequeue(uint64_t older_than) {
+  struct chunk *c = NULL;
+  haki_lock(&haki_chunk_lock);
+  for (size_t n = queue_length; n != 0; n--) {
+    struct haki_region *r = haki_chunk_region(oldest);
+    if (oldest->since <= older_than) {
+      c = pop();
+      break;
+    }
+    if (haki_chunk_kind(r, (size_t)(oldest - r->chunks)) == HAK_CHUNK_SPLIT) break;
+    struct chunk *renewed = pop();
+    haki_chunk_queue(renewed, renewed->since);
   }
   haki_unlock(&haki_chunk_lock);
   return c;
@@ -182,6 +194,7 @@ void haki_chunks_give(struct page *first, size_t n, size_t bytes) {
     HAK_PAGE_SET(&first[i * HAK_CHUNK_PAGES], touched, 0);
     c[i].spare = fresh ? 0 : (uint16_t)(mine > seen ? mine : seen);
     if (c[i].spare != 0) haki_chunk_queue(&c[i], now);
+    c[i].since = now; /* also if it is in the queue from an earlier block */
     if (fresh) c[i].moved = c[i].huge_asked = false;
   }
   haki_chunks_release(r, c, n);

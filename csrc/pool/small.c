@@ -14,6 +14,7 @@
 #include "map/meta.h"
 
 bool (*haki_heap_adopt)(struct haki_heap *h);
+static void page_low_slow(struct haki_heap *h, struct page *p);
 
 /* A heap may be older than the first region. */
 static void set_region(struct haki_heap *h) {
@@ -26,6 +27,7 @@ static void set_region(struct haki_heap *h) {
 
 void haki_heap_init(struct haki_heap *h, struct hak_arena *arena, struct haki_quota *quota) {
   set_region(h);
+  h->low = page_low_slow;
   haki_heap_set_arena(h, arena);
   h->quota = quota;
   haki_cell_set(&h->lowest, 0);
@@ -170,7 +172,7 @@ static void empty_slab(struct haki_heap *h, struct page *p) {
   }
 }
 
-HAK_COLD void haki_page_low_slow(struct haki_heap *h, struct page *p) {
+HAK_COLD static void page_low_slow(struct haki_heap *h, struct page *p) {
   /* a count below zero has wrapped: more frees than live blocks */
   HAK_CHECK((int32_t)HAK_PAGE_GET(p, live) >= 0, "double free", p->free);
   if (!haki_slab_is_listed(p)) haki_slab_list_available(h, p);

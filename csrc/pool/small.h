@@ -53,8 +53,9 @@ struct haki_heap {
   uintptr_t base; /* of the first region, copied: no global to load, and none to race with */
   size_t span;    /* 0 in the empty heap: every look-up misses */
   struct page *pages;
-  void (*low)(struct haki_heap *h, struct page *page); /* haki_page_low_slow() of the copy of hakmem
-                                                        * that owns the state: any copy may free */
+  /* What a free that counts to zero calls: a function of the copy of hakmem that owns the state,
+   * whichever copy frees. */
+  void (*low)(struct haki_heap *h, struct page *page);
   struct haki_slabs *slabs; /* NULL until the first slab */
   struct haki_quota *quota;
   _Atomic(struct hak_arena *) arena; /* NULL once the arena is destroyed */

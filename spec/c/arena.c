@@ -358,6 +358,7 @@ TEST(a_hundred_thousand_cycles_are_flat) {
 
 /* ---- owners ---------------------------------------------------------------------------------- */
 
+static void *strangers; /* a block that is not theirs to free */
 static void *stranger(void *arena) {
   hak_arena *a = arena;
   errno = 0;
@@ -369,6 +370,15 @@ static void *stranger(void *arena) {
   errno = 0;
   CHECK(hak_arena_aligned_alloc(a, 64, 10) == NULL);
   CHECK_EQ(errno, EPERM);
+  errno = 0;
+  CHECK(hak_arena_realloc(a, NULL, 10) == NULL);
+  CHECK_EQ(errno, EPERM);
+  errno = 0;
+  hak_arena_free(a, strangers);
+  CHECK_EQ(errno, EPERM);
+  CHECK_EQ(hak_arena_reset(a), EPERM);
+  CHECK_EQ(hak_arena_trim(a), EPERM);
+  CHECK_EQ(hak_arena_destroy(a), EPERM);
   return NULL;
 }
 static void *new_owner(void *arena) {
@@ -394,8 +404,9 @@ TEST(arena_owner_check_effect) {
   CHECK_EQ(hak_arena_handover(a), 0);
   void *p = hak_arena_alloc(a, 10);
   CHECK(p != NULL);
+  strangers = hak_arena_alloc(a, 20);
   finish(start(stranger, a));
-  CHECK_EQ(stat_of(a, "blocks"), 1);
+  CHECK_EQ(stat_of(a, "blocks"), 2);
   hak_arena_free(a, p);
   finish(start(new_owner, a));
   stranger(a);                   /* we are one now */

@@ -2,7 +2,7 @@
  * Why:   each case runs in a process of its own, so that it may crash, hang, fork, or want a
  *        hakmem that has not started yet; the others still run and the line still comes.
  * Owns:  main(), the lines `ok name`, `not ok name - file:line expr`, `skip name - reason`.
- * Args:  --short (fewer rounds, as in slow builds), --full (all rounds there too), --list, or words:
+ * Args:  --short (fewer rounds, as in slow builds), --full (all rounds there too), --list; words:
  *        only cases whose name holds one of them.
  * Start: TEST, CHECK. */
 #ifndef CHECK_H

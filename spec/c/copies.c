@@ -105,6 +105,22 @@ static uint64_t stat_in(const struct copy *c, const char *name) {
   return v[c->stat_find(name)];
 }
 
+/* So many blocks that slabs fill up, empty and go back, through the fast paths of a copy that did
+ * not make the arena. */
+static void fill_slabs(const struct copy *c, hak_arena *arena) {
+  enum { BLOCKS = 5000 };
+  static void *p[2][BLOCKS];
+  for (int i = 0; i < BLOCKS; i++) {
+    p[0][i] = c->lua_alloc(arena, NULL, 0, 56);
+    p[1][i] = c->arena_alloc(arena, 64);
+    CHECK(p[0][i] != NULL && p[1][i] != NULL);
+  }
+  for (int i = 0; i < BLOCKS; i++) {
+    c->lua_alloc(arena, p[0][i], 56, 0);
+    c->arena_free(arena, p[1][i]);
+  }
+}
+
 /* Whatever one copy does, the other sees. */
 static void agree(const struct copy *a, const struct copy *b) {
   static const size_t sizes[] = {1, 100, 5000, 40000, 1 * MIB, 9 * MIB};
@@ -134,6 +150,8 @@ static void agree(const struct copy *a, const struct copy *b) {
   CHECK(p != NULL && a->arena_of(q) == arena);
   a->lua_alloc(arena, p, 3000, 0);
   a->arena_free(arena, q);
+  fill_slabs(b, arena);
+  fill_slabs(a, arena);
   hak_arena_id id = b->arena_get_id(arena);
   CHECK_EQ(b->arena_destroy(arena), 0);
   CHECK(a->arena_from_id(id) == NULL);
@@ -182,6 +200,56 @@ TEST(many_copies) {
     c[(int)i].free(c[(int)i].malloc(100));
   }
   for (int i = 0; i < 6; i++) agree(&c[i], &c[(i + 1) % 6]);
+  remove_folder();
+}
+
+/* The fast paths of a copy that does not own the state work on the owner's heaps. */
+static void churn_through(const struct copy *c, size_t n, hak_arena *arena, uint64_t seed) {
+  enum { LIVE = 3000 };
+  static char *lua[LIVE], *plain[LIVE], *common[LIVE];
+  static size_t size[LIVE];
+  memset(size, 0, sizeof size);
+  for (size_t i = 0; i < rounds(200000, 30000); i++) {
+    size_t k = below(&seed, LIVE), want = log_size(&seed, below(&seed, 50) ? 2000 : 100000);
+    const struct copy *x = &c[below(&seed, n)];
+    if (size[k] != 0) {
+      CHECK(intact(lua[k], size[k], k) && intact(plain[k], size[k], k + 1));
+      CHECK(intact(common[k], size[k], k + 2));
+      x->lua_alloc(arena, lua[k], size[k], 0);
+      c[below(&seed, n)].arena_free(arena, plain[k]);
+      c[below(&seed, n)].free(common[k]);
+    }
+    lua[k] = x->lua_alloc(arena, NULL, 0, want);
+    plain[k] = c[below(&seed, n)].arena_alloc(arena, want);
+    common[k] = c[below(&seed, n)].malloc(want);
+    CHECK(lua[k] != NULL && plain[k] != NULL && common[k] != NULL);
+    fill(lua[k], want, k);
+    fill(plain[k], want, k + 1);
+    fill(common[k], want, k + 2);
+    size[k] = want;
+  }
+  for (size_t k = 0; k < LIVE; k++) {
+    if (size[k] == 0) continue;
+    c[k % n].lua_alloc(arena, lua[k], size[k], 0);
+    c[(k + 1) % n].arena_free(arena, plain[k]);
+    c[(k + 2) % n].free(common[k]);
+  }
+}
+TEST(fast_paths_of_every_copy) {
+  set_up();
+  for (int kind = 0; kind < 2; kind++) {
+    struct copy c[3];
+    for (char i = 0; i < 3; i++) c[(int)i] = open_copy((char)('a' + i), RTLD_LOCAL);
+    hak_arena_config config = {.kind = kind};
+    hak_arena *arena = c[kind].arena_create(&config);
+    CHECK(arena != NULL);
+    churn_through(c, 3, arena, 5);
+    CHECK_EQ(stat_in(&c[0], "blocks"), 0);
+    CHECK_EQ(stat_in(&c[2], "allocated"), 0);
+    CHECK_EQ(c[1].arena_destroy(arena), 0);
+    c[2].shutdown();
+    CHECK_EQ(stat_in(&c[1], "active"), 0);
+  }
   remove_folder();
 }
 

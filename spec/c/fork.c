@@ -161,6 +161,40 @@ TEST(forks_before_the_first_use) {
   hak_free(p);
 }
 
+static _Atomic(bool) first_use;
+static void *use_first(void *unused) {
+  while (!atomic_load(&first_use)) continue;
+  hak_free(hak_malloc(100));
+  return unused;
+}
+static void fork_while_starting(size_t delay) { /* in a process of its own: nothing has started */
+  pthread_t t = start(use_first, NULL);
+  nap(1);
+  atomic_store(&first_use, true);
+  for (_Atomic(size_t) i = 0; i < delay; i++) continue;
+  pid_t child = fork();
+  CHECK_CMP(child, >=, 0);
+  if (child == 0) {
+    alarm(20);
+    hak_free(hak_malloc(100));
+    _exit(0);
+  }
+  reap(child);
+  finish(t);
+  _exit(0);
+}
+TEST(forks_during_the_first_use) {
+  static char conf[100000]; /* a start that takes its time */
+  for (size_t n = 0; n + 16 < sizeof conf; n += 12) memcpy(conf + n, "log.level:0,", 13);
+  setenv("HAKMEM_CONF", conf, 1);
+  for (size_t i = 0; i < rounds(100, 30); i++) {
+    pid_t child = fork();
+    CHECK_CMP(child, >=, 0);
+    if (child == 0) fork_while_starting(i % 30 * 4000);
+    reap(child);
+  }
+}
+
 static void *forker(void *seed_word) {
   uint64_t seed = (uintptr_t)seed_word;
   void *held[16] = {0};

@@ -94,6 +94,24 @@ TEST(size_zero_is_unique) {
   CHECK(!hak_owns(NULL));
 }
 
+/* Pages given back by MADV_FREE keep what they hold until the kernel wants them. */
+TEST(calloc_is_zero_after_lazy_purges) {
+  char *p[16];
+  CHECK_EQ(set_knob("purge.mode", "free"), 0);
+  CHECK_EQ(set_knob("purge.decay", "0"), 0);
+  for (int i = 0; i < 16; i++) { /* a chunk of them */
+    p[i] = hak_malloc(256 * KIB);
+    memset(p[i], 0xa5, 256 * KIB);
+  }
+  for (int i = 0; i < 16; i++) hak_free(p[i]);
+  CHECK_EQ(set_knob("purge.decay", "1h"), 0);
+  hak_free(hak_malloc(256 * KIB));
+  hak_trim(); /* now the chunk goes back whole */
+  char *q = hak_calloc(1, 4 * MIB);
+  CHECK(q != NULL && all_zero(q, 4 * MIB));
+  hak_free(q);
+}
+
 TEST(calloc_is_zero_after_reuse_and_purge) {
   CHECK_EQ(set_knob("purge.decay", "0"), 0);
   static const size_t sizes[] = {1,     16,     100,     1000,    4096,    30000,   40000,

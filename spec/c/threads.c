@@ -222,6 +222,44 @@ TEST(reset_and_destroy_under_idle_threads) {
   balanced(NULL);
 }
 
+/* Statistics and a trim of all that a thread has: it does not use an arena by that. */
+static hak_arena *scene;
+static void *props[2000];
+static void *onlooker(void *unused) {
+  uint64_t v[256];
+  for (size_t act = 0; act < rounds(60, 30); act++) {
+    for (size_t i = 0; i < HAK_COUNT_OF(props); i++) props[i] = hak_arena_alloc(scene, 200);
+    pthread_barrier_wait(&curtain);
+    pthread_barrier_wait(&curtain);
+    if (act & 1)
+      hak_stats_read(NULL, v, 256);
+    else
+      hak_trim();
+    pthread_barrier_wait(&curtain);
+  }
+  return unused;
+}
+TEST(reset_and_destroy_while_others_look_on) {
+  pthread_barrier_init(&curtain, NULL, 2);
+  scene = arena_of_kind(HAK_ARENA_SHARED, 0);
+  pthread_t t = start(onlooker, NULL);
+  for (size_t act = 0; act < rounds(60, 30); act++) {
+    pthread_barrier_wait(&curtain);
+    for (size_t i = 0; i < 1500; i++) hak_arena_free(scene, props[i]);
+    pthread_barrier_wait(&curtain);
+    if (act % 4 < 2) {
+      CHECK_EQ(hak_arena_reset(scene), 0);
+    } else {
+      CHECK_EQ(hak_arena_destroy(scene), 0);
+      scene = arena_of_kind(HAK_ARENA_SHARED, 0);
+    }
+    pthread_barrier_wait(&curtain);
+  }
+  finish(t);
+  CHECK_EQ(hak_arena_destroy(scene), 0);
+  balanced(NULL);
+}
+
 #if HAK_FAULT
 /* The schedule points yield by a seed: other orders than the scheduler's own. */
 TEST(blocks_change_hands_by_seeded_schedules) {

@@ -192,6 +192,7 @@ static void step_through(unsigned kinds, void (*work)(void)) {
     }
   }
   CHECK_CMP(hits, >, 0);
+  if (kinds != HAK_FAULT_META) CHECK_CMP(stat_of(NULL, "os.failures"), >, 0);
   work(); /* and all is well again */
   settle();
 }
