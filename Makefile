@@ -146,7 +146,7 @@ $(B)/bench/blocks-malloc: $(BLOCKS_C) $(BENCH_H) Makefile
 
 # dkjson and iso-codes: what the quick start reads. The rest: one interpreter and one set of
 # headers per Lua ABI, and what the tests and checks call.
-PACKAGES := gcc make libc6-dev binutils pkg-config \
+PACKAGES := gcc make libc6-dev binutils pkg-config spin \
   lua5.1 lua5.2 lua5.3 lua5.4 luajit \
   liblua5.1-0-dev liblua5.2-dev liblua5.3-dev liblua5.4-dev libluajit-5.1-dev \
   iso-codes lua-cjson lua-dkjson lua-busted luarocks
@@ -176,7 +176,7 @@ env: ## print the exports that make the built tree usable in place: eval "$(make
 bench: deps-bench ## compare speed and memory with other allocators
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@csrc/bench/run $(BENCH)
-	$(if $(findstring --blocks,$(BENCH)),,@csrc/bench/run --blocks $(filter --quick,$(BENCH)))
+	$(if $(filter-out --quick --save,$(BENCH)),,@csrc/bench/run --blocks $(filter --quick,$(BENCH)))
 
 # ---- testing -------------------------------------------------------------------------------------
 
@@ -198,6 +198,9 @@ tsan: deps-check ## C tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory flavour-test FLAVOR=tsan KINDS="c"
 audit: deps ## C tests with every internal check, fault injection and seeded schedules
 	@$(MAKE) --no-print-directory flavour-test FLAVOR=audit KINDS="c crash"
+
+models: deps ## check the models of the lock-free protocols with Spin (a minute or two)
+	@BUILD=$(CURDIR)/build spec/models/run
 
 # The modules are left out: one source at different lines in each ABI.
 COVERED := $(sort $(dir $(CORE_OBJ:$(B)/%=%)))
@@ -268,5 +271,5 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
-.PHONY: all libs modules benches programs audit-programs deps deps-check deps-bench run env bench test flavour-test asan tsan audit \
+.PHONY: all libs modules benches programs audit-programs deps deps-check deps-bench run env bench test flavour-test asan tsan audit models \
   coverage check lint docs docs-fresh install clean help

@@ -220,8 +220,8 @@ describe("the knob", function()
 
   it("os.hugepages and os.hugepages_min decide who asks for huge pages", function()
     local code = [[
-      local a = hakmem.arena()
-      local b = assert(a:buffer "40M"):fill(1)
+      local a, list = hakmem.arena(), {}
+      for i = 1, 20000 do list[i] = a:buffer(1000) end -- small: huge pages pay where all pages are in use
       print(hakmem.stats "os.hugepages" > 0)
     ]]
     assert.equal("false\n", run(code, { HAKMEM_OS_HUGEPAGES = "off", HAKMEM_OS_HUGEPAGES_MIN = "0" }))

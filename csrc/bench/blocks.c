@@ -58,9 +58,9 @@ static struct result run_alone(struct worker *w) {
   signal(SIGALRM, time_is_up);
   if (pattern->fill != NULL) pattern->fill(w);
   run_for(w, warm_up(ns), warm_up(blocks_given.ops));
-  struct result r = {atomic_load(&w->done), bench_now()};
+  struct result r = {atomic_load(&w->done), bench_cpu_now()};
   run_for(w, ns, blocks_given.ops);
-  return (struct result){atomic_load(&w->done) - r.pairs, bench_now() - r.ns};
+  return (struct result){atomic_load(&w->done) - r.pairs, bench_cpu_now() - r.ns};
 }
 
 static void *worker_thread(void *ud) {

@@ -5,7 +5,7 @@
 
 #include "map/page.h"
 
-enum { HAK_BUCKETS = 8, HAK_BUCKET_EMPTY = 7 }; /* 7: all 64 pages free */
+enum { HAK_BUCKETS = 8 }; /* 0: no page free, 7: all 64 */
 
 extern hak_list haki_buckets[HAK_BUCKETS];
 void haki_chunk_rebucket(struct chunk *c);

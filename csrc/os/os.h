@@ -1,7 +1,8 @@
 /* os.h - what hakmem asks of the operating system.
  * Why:   one small interface, so that a fake can fail every call (os_fault.c).
  * Owns:  nothing; callers know what they reserved.
- * Locks: none. CHUNK and META may be held across reserve and commit, no lock across the others.
+ * Locks: none. Callers may hold CHUNK or META across reserve, commit and hugepages, PURGE across
+ *        purge.
  * Start: haki_os_reserve(). */
 #ifndef HAK_OS_H
 #define HAK_OS_H

@@ -21,7 +21,7 @@ struct haki_large {
 
 void haki_large_init(struct haki_large *l, struct haki_quota *quota, bool shared);
 
-/* A block of `size` bytes aligned to `align` (power of two, at most HAK_CHUNK_SIZE * 64); `zero`:
+/* A block of `size` bytes aligned to `align` (power of two); `zero`:
  * reads as zero. NULL: quota or system. */
 void *haki_large_alloc(struct haki_large *l, size_t size, size_t align, bool zero);
 /* The large block's first page; aborts when p is not the start of one. `page` is p's own. */

@@ -19,9 +19,9 @@ struct haki_lock haki_nursery_lock = HAK_LOCK_INIT(HAK_RANK_NURSERY);
 static hak_list partial = {&partial, &partial};
 static _Atomic(size_t) page_count;
 
-/* A unit is named by region (4 bits), page (22 bits) and place (6 bits). */
-enum { PLACE_BITS = 6, PAGE_BITS = 22, REGIONS = 16, LARGE_BLOCK = 256 };
-#define NO_PIECE UINT32_MAX
+/* A unit is named by region (4 bits), page (22 bits) and place (6 bits); the sixteenth region would
+ * have a name that means none. */
+enum { PLACE_BITS = 6, PAGE_BITS = 22, REGIONS = 15, LARGE_BLOCK = 256 };
 
 static uint32_t name_of(const struct nursery_units *u, unsigned at) {
   struct haki_region *r = haki_page_region(u->page);
@@ -234,9 +234,9 @@ static void give_piece(struct nursery_units *u, unsigned at) {
 
 void haki_nursery_release(struct haki_heap *h) {
   struct haki_nursery *n = &h->nursery;
-  if (n->pieces != NO_PIECE) {
+  if (n->pieces != HAK_NO_PIECE) {
     haki_lock(&haki_nursery_lock);
-    while (n->pieces != NO_PIECE) {
+    while (n->pieces != HAK_NO_PIECE) {
       unsigned at;
       struct nursery_units *u = units_of(n->pieces, &at);
       n->pieces = u->next[at];

@@ -32,7 +32,7 @@ void haki_heap_init(struct haki_heap *h, struct hak_arena *arena, struct haki_qu
   h->quota = quota;
   haki_cell_set(&h->lowest, 0);
   haki_cell_set(&h->highest, 0);
-  h->nursery.pieces = UINT32_MAX;
+  h->nursery.pieces = HAK_NO_PIECE;
   haki_list_init(&h->link);
 }
 

@@ -36,9 +36,11 @@ struct haki_slabs {
   uint32_t empty; /* slabs without live blocks that are kept */
 };
 
+#define HAK_NO_PIECE UINT32_MAX
+
 struct haki_nursery {
   char *cur, *end; /* bump range */
-  uint32_t pieces; /* newest piece, HAK_NO_PIECE: none */
+  uint32_t pieces; /* newest piece, named as nursery.c does; HAK_NO_PIECE: none */
   uint32_t slot;   /* whose pieces these are */
   uint32_t limit;  /* bytes that may be taken */
   bool grown;      /* the heap has slabs: the nursery is not reused any more */

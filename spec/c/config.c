@@ -446,22 +446,23 @@ TEST(os_region_effect) {
   hak_free(q);
 }
 
-static void sixty_megabytes(void) {
-  static void *p[64];
-  for (int i = 0; i < 64; i++) p[i] = hak_malloc(MIB);
-  for (int i = 0; i < 64; i++) hak_free(p[i]);
+/* Small blocks: huge pages pay where all pages are in use. */
+static void twenty_megabytes(void) {
+  static void *p[20000];
+  for (int i = 0; i < 20000; i++) p[i] = hak_malloc(1000);
+  for (int i = 0; i < 20000; i++) hak_free(p[i]);
   hak_shutdown();
 }
 TEST(os_hugepages_effect) {
   CHECK_EQ(set("os.hugepages", "off"), 0);
-  CHECK_EQ(grown("os.hugepages", sixty_megabytes), 0);
+  CHECK_EQ(grown("os.hugepages", twenty_megabytes), 0);
   CHECK_EQ(set("os.hugepages", "on"), 0);
-  CHECK_CMP(grown("os.hugepages", sixty_megabytes) + stat_of(NULL, "os.failures"), >, 0);
+  CHECK_CMP(grown("os.hugepages", twenty_megabytes) + stat_of(NULL, "os.failures"), >, 0);
 }
 TEST(os_hugepages_min_effect) {
   CHECK_EQ(set("os.hugepages", "auto"), 0);
   CHECK_EQ(set("os.hugepages_min", "1024G"), 0);
-  CHECK_EQ(grown("os.hugepages", sixty_megabytes), 0);
+  CHECK_EQ(grown("os.hugepages", twenty_megabytes), 0);
   CHECK_EQ(set("os.hugepages_min", "0"), 0);
-  CHECK_CMP(grown("os.hugepages", sixty_megabytes) + stat_of(NULL, "os.failures"), >, 0);
+  CHECK_CMP(grown("os.hugepages", twenty_megabytes) + stat_of(NULL, "os.failures"), >, 0);
 }

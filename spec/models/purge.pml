@@ -193,46 +193,49 @@ inline give_huge(c, n) {
 
 proctype user() {
   byte c, i;
+  bool huge;
 end:
   do
-  :: take_page(c, i);
-     if
-     :: c == NOT
-     :: else ->
-        if
-        :: true
-        :: data[at(c, i)] = true; touched[at(c, i)] = 1
-        fi;
-        give_page(c, i)
-     fi;
-     atomic { c = 0; i = 0 }
-  :: take_huge(c);
-     if
-     :: c == NOT
-     :: else ->
-        if
-        :: i = 0
-        :: data[at(c, 0)] = true; i = 1
-        :: data[at(c, 0)] = true; data[at(c, 1)] = true; i = 2
-        fi;
-        give_huge(c, i)
-     fi;
-     atomic { c = 0; i = 0 }
+  :: atomic {
+       if
+       :: true -> take_page(c, i); huge = false
+       :: true -> take_huge(c); huge = true
+       fi
+     }
+     atomic { /* writes or not; the page is the user's alone */
+       if
+       :: c == NOT
+       :: c != NOT && !huge ->
+          if
+          :: true
+          :: data[at(c, i)] = true; touched[at(c, i)] = 1
+          fi;
+          give_page(c, i)
+       :: c != NOT && huge ->
+          if
+          :: i = 0
+          :: data[at(c, 0)] = true; i = 1
+          :: data[at(c, 0)] = true; data[at(c, 1)] = true; i = 2
+          fi;
+          give_huge(c, i)
+       fi;
+       c = 0;
+       i = 0;
+       huge = false
+     }
   od
 }
 
-/* madvise of page i: it begins, and ends with success or not. */
-inline advise(c, i, lazily, zeroed, failed) {
-  atomic { assert(!taken[at(c, i)]); purging[at(c, i)] = true }
-  atomic {
-    assert(!taken[at(c, i)]);
-    purging[at(c, i)] = false;
-    if
-    :: zeroed = false; failed = true
-    :: lazily -> zeroed = false; failed = false /* the kernel takes it when it likes */
-    :: zeroed = true; failed = false; data[at(c, i)] = false
-    fi
-  }
+/* madvise of the page at x: it begins, and ends with success or not. */
+inline advise_begin(x) { assert(!taken[x]); purging[x] = true }
+inline advise_end(x, lazily, zeroed, failed) {
+  assert(!taken[x]);
+  purging[x] = false;
+  if
+  :: zeroed = false; failed = true
+  :: lazily -> zeroed = false; failed = false /* the kernel takes it when it likes */
+  :: zeroed = true; failed = false; data[x] = false
+  fi
 }
 
 inline purge_split(c, lazily, map, bad, i, zeroed, failed) {
@@ -257,22 +260,27 @@ inline purge_split(c, lazily, map, bad, i, zeroed, failed) {
     hand = NOT;
     unlock()
   }
-  i = 0;
-  bad = 0;
   do
-  :: i == PAGES -> break
+  :: map >> i == 0 -> break
   :: else ->
-     if
-     :: (map & (1 << i)) != 0 ->
-        advise(c, i, lazily, zeroed, failed);
-        if
-        :: failed -> bad = bad | (1 << i)
-        :: zeroed -> touched[at(c, i)] = 0
-        :: else
-        fi
-     :: else
-     fi;
-     i++
+     atomic {
+       do
+       :: (map & (1 << i)) != 0 -> break
+       :: else -> i++
+       od;
+       advise_begin(at(c, i))
+     }
+     atomic {
+       advise_end(at(c, i), lazily, zeroed, failed);
+       if
+       :: failed -> bad = bad | (1 << i)
+       :: zeroed -> touched[at(c, i)] = 0
+       :: else
+       fi;
+       i++;
+       zeroed = false;
+       failed = false
+     }
   od;
   atomic {
     if
@@ -295,7 +303,7 @@ inline purge_split(c, lazily, map, bad, i, zeroed, failed) {
   }
 }
 
-inline purge_spare(c, n, i, zeroed, failed) {
+inline purge_spare(c, n, zeroed) {
   atomic {
     n = 0;
     if
@@ -306,18 +314,24 @@ inline purge_spare(c, n, i, zeroed, failed) {
 #endif
     :: else
     fi;
-    hand = NOT
-#ifndef BUG_STILL_SPARE
-    ;
-    unlock()
+#ifdef BUG_STILL_SPARE
+    if
+    :: n == 0 -> hand = NOT
+    :: else
+    fi;
+#else
+    hand = NOT;
 #endif
+    unlock()
   }
   if
   :: n == 0
   :: n != 0 ->
-     i = 0;
-     atomic { assert(!taken[at(c, 0)] && !taken[at(c, 1)]); purging[at(c, 0)] = true;
-              purging[at(c, 1)] = (n > 1) }
+     atomic {
+       assert(!taken[at(c, 0)] && !taken[at(c, 1)]);
+       purging[at(c, 0)] = true;
+       purging[at(c, 1)] = (n > 1)
+     }
      atomic {
        assert(!taken[at(c, 0)] && !taken[at(c, 1)]);
        purging[at(c, 0)] = false;
@@ -334,6 +348,7 @@ inline purge_spare(c, n, i, zeroed, failed) {
        :: zeroed -> ch[c].spare = 0; ch[c].kind = NONE
        :: else -> queue(c); ch[c].kind = SPARE
        fi;
+       hand = NOT;
        unlock()
      }
   fi
@@ -341,18 +356,12 @@ inline purge_spare(c, n, i, zeroed, failed) {
 
 proctype purger() {
   byte c, map, bad, i;
-  bool lazily, zeroed, failed;
+  bool split, lazily, zeroed, failed;
 end:
   do
-  :: oldest != NOT ->
-     if
-     :: lazily = false
-     :: lazily = true
-     fi;
-     atomic { /* dequeue(): a chunk renewed by another huge block lines up again behind */
+  :: atomic { /* dequeue(): a chunk renewed by another huge block lines up again behind */
        c = NOT;
        if
-       :: oldest == NOT
        :: oldest != NOT -> pop(c); hand = c
        :: oldest != NOT && ch[oldest].kind != SPLIT -> pop(c); queue(c); c = NOT
        fi;
@@ -361,12 +370,26 @@ end:
      if
      :: c == NOT
      :: c != NOT ->
+        atomic {
+          if
+          :: ch[c].kind == SPLIT -> split = true
+          :: else -> split = false
+          fi;
+          if
+          :: split -> lazily = false
+          :: split -> lazily = true
+          :: !split /* never lazily */
+          fi
+        }
         if
-        :: ch[c].kind == SPLIT -> purge_split(c, lazily, map, bad, i, zeroed, failed)
-        :: else -> purge_spare(c, map, i, zeroed, failed)
+        :: split -> purge_split(c, lazily, map, bad, i, zeroed, failed)
+        :: else -> purge_spare(c, map, zeroed)
         fi
      fi;
-     atomic { c = 0; map = 0; bad = 0; i = 0; lazily = false; zeroed = false; failed = false }
+     atomic {
+       c = 0; map = 0; bad = 0; i = 0;
+       split = false; lazily = false; zeroed = false; failed = false
+     }
   od
 }
 

@@ -69,14 +69,18 @@ proctype grower() {
         publish(n);
 #endif
         if
+#ifndef BUG_COUNT_FIRST
         :: true /* no memory: as before */
+#endif
         :: atomic { assert(!segment[k]); held++; segment[k] = true }
            i = n;
            well = true;
            do
            :: i == n * 2 -> break
            :: i < n * 2 -> assert(!ready[i]); ready[i] = true; i++
+#ifndef BUG_COUNT_FIRST
            :: i < n * 2 -> well = false; break /* a shard cannot be made */
+#endif
            od;
            if
 #ifdef BUG_COUNT_FIRST

@@ -99,6 +99,7 @@ end:
   od
 }
 
+/* Reads and writes what nobody else may touch now: one step, and the assertions say so. */
 inline absorb(h, p, b) {
   do
   :: b == 0 -> break
@@ -112,7 +113,7 @@ inline absorb(h, p, b) {
   od
 }
 
-/* Kept or retired, when it may be. */
+/* Kept or retired, when it may be. Live blocks are counted by the owner alone. */
 inline empty_slab(h, p) {
   if
   :: live[p] != 0
@@ -143,13 +144,12 @@ inline drain(h, p, b, after) {
         after = inbound_next[p];
 #endif
         assert(owner[p] == h && !retired[p]);
-        atomic { b = remote[p] / 2; remote[p] = 0; queued[p] = false }
+        atomic { b = remote[p] / 2; remote[p] = 0; queued[p] = false; absorb(h, p, b) }
 #ifdef BUG_NEXT_LATE
         after = inbound_next[p];
 #endif
-        absorb(h, p, b);
         empty_slab(h, p);
-        p = after
+        atomic { p = after; after = 0 }
      od
   fi;
   atomic { p = 0; b = 0; after = 0 }
@@ -170,12 +170,15 @@ inline refill(h, p, b) {
      if
      :: remote[p] / 2 == 0
      :: remote[p] / 2 != 0 ->
+        atomic {
+          b = remote[p] / 2;
 #ifdef BUG_CLEAR_MARK
-        atomic { b = remote[p] / 2; remote[p] = 0 }
+          remote[p] = 0;
 #else
-        atomic { b = remote[p] / 2; remote[p] = QUEUED }
+          remote[p] = QUEUED;
 #endif
-        absorb(h, p, b)
+          absorb(h, p, b)
+        }
      fi;
      atomic {
        if
