@@ -42,7 +42,6 @@ enum haki_rank {
   HAK_RANK_REGISTRY, /* list of arenas */
   HAK_RANK_ARENA,    /* one arena's list of heaps */
   HAK_RANK_NURSERY,  /* pages that young Lua arenas share */
-  HAK_RANK_LARGE,    /* an arena's list of large blocks */
   HAK_RANK_PURGE,    /* one purge at a time; tried, not waited for, on allocation paths */
   HAK_RANK_CHUNK,    /* chunks and free pages */
   HAK_RANK_META,     /* metadata memory */

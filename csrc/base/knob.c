@@ -17,6 +17,13 @@
 #define KIB ((uint64_t)1 << 10)
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
+#if HAK_AUDIT_BUILD
+#define L25_FIRST 2
+#define L25_MOST 8
+#else
+#define L25_FIRST 64
+#define L25_MOST 1024
+#endif
 #define TIB ((uint64_t)1 << 40)
 #define US ((uint64_t)1000)
 #define MS ((uint64_t)1000000)

@@ -77,8 +77,10 @@ static void *try_small(struct hak_arena *a, unsigned c) {
 }
 
 static void *try_alloc(struct hak_arena *a, size_t n) {
-  return n <= HAK_SMALL_MAX ? try_small(a, haki_class_of(n))
-                            : haki_large_alloc(&a->large, n, 16, false);
+  if (n <= HAK_SMALL_MAX) return try_small(a, haki_class_of(n));
+  bool pooled = n <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE;
+  return haki_large_alloc(&a->large, haki_arena_cache(a, pooled),
+                          &(struct haki_large_request){n, 16, 0, false});
 }
 
 HAK_COLD static void *alloc_failed(struct hak_arena *a, size_t n) {
@@ -149,7 +151,7 @@ static struct haki_block block_of(struct hak_arena *a, const void *p) {
 static void *resize(struct hak_arena *a, const struct haki_block *b, void *p, size_t osize,
                     size_t nsize) {
   if (b->heap == NULL && nsize > HAK_SMALL_MAX && nsize <= PTRDIFF_MAX - HAK_CHUNK_SIZE) {
-    void *q = haki_large_resize(b->page, p, nsize);
+    void *q = haki_large_resize(b->page, p, nsize, haki_arena_cache(a, false));
     if (q != NULL) {
       if (atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0)
         haki_arena_note_soft(a);
@@ -160,7 +162,7 @@ static void *resize(struct hak_arena *a, const struct haki_block *b, void *p, si
   if (q == NULL) return nsize <= b->size ? p : NULL; /* a shrink never fails */
   size_t n = osize < nsize ? osize : nsize;
   memcpy(q, p, n < b->size ? n : b->size);
-  if (b->heap == NULL) haki_large_note_copy(b->page->large);
+  if (b->heap == NULL) haki_large_note_copy(b->page->large, haki_arena_cache(a, false));
   haki_block_free(b, p);
   return q;
 }

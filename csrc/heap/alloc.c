@@ -69,7 +69,9 @@ static void *try_on(struct hak_arena *a, const struct haki_request *r) {
       return p;
     }
   }
-  return haki_large_alloc(&a->large, r->size, r->align, r->zero);
+  bool pooled = r->size <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE;
+  return haki_large_alloc(&a->large, haki_arena_cache(a, pooled),
+                          &(struct haki_large_request){r->size, r->align, r->site, r->zero});
 }
 
 HAK_COLD static void *try_again(struct hak_arena *a, const struct haki_request *r) {
@@ -107,17 +109,22 @@ static bool product(size_t count, size_t size, size_t *bytes) {
   return false;
 }
 
+/* The public functions tail-call these, so that the return address is the user's call site; a
+ * compiler that does not makes it one site for all, no more. */
+#define SITE ((uintptr_t)__builtin_return_address(0))
+
 void *haki_api_malloc(size_t size) {
-  return haki_alloc_on(&haki_default_arena, &(struct haki_request){size, 16, false});
+  return haki_alloc_on(&haki_default_arena, &(struct haki_request){size, 16, false, SITE});
 }
 
 void *haki_api_malloc_site(size_t size, uintptr_t site) {
-  (void)site; /* slabs and runs have no use for it; the cache of big blocks has */
-  return haki_api_malloc(size);
+  return haki_alloc_on(&haki_default_arena, &(struct haki_request){size, 16, false, site});
 }
 
 void *haki_api_calloc(size_t count, size_t size) {
-  return haki_api_arena_calloc(&haki_default_arena, count, size);
+  size_t bytes;
+  if (!product(count, size, &bytes)) return NULL;
+  return haki_alloc_on(&haki_default_arena, &(struct haki_request){bytes, 16, true, SITE});
 }
 
 void *haki_api_aligned_alloc(size_t align, size_t size) {
@@ -136,13 +143,13 @@ int haki_api_posix_memalign(void **out, size_t align, size_t size) {
 
 void *haki_api_arena_alloc(hak_arena *a, size_t size) {
   if (!haki_arena_may_use(a)) return NULL;
-  return haki_alloc_on(a, &(struct haki_request){size, 16, false});
+  return haki_alloc_on(a, &(struct haki_request){size, 16, false, SITE});
 }
 
 void *haki_api_arena_calloc(hak_arena *a, size_t count, size_t size) {
   size_t bytes;
   if (!haki_arena_may_use(a) || !product(count, size, &bytes)) return NULL;
-  return haki_alloc_on(a, &(struct haki_request){bytes, 16, true});
+  return haki_alloc_on(a, &(struct haki_request){bytes, 16, true, SITE});
 }
 
 void *haki_api_arena_aligned_alloc(hak_arena *a, size_t align, size_t size) {
@@ -152,5 +159,5 @@ void *haki_api_arena_aligned_alloc(hak_arena *a, size_t align, size_t size) {
     errno = good ? ENOMEM : EINVAL;
     return NULL;
   }
-  return haki_alloc_on(a, &(struct haki_request){size, align < 16 ? 16 : align, false});
+  return haki_alloc_on(a, &(struct haki_request){size, align < 16 ? 16 : align, false, SITE});
 }

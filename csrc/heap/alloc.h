@@ -8,6 +8,7 @@
 struct haki_request {
   size_t size, align; /* align: power of two, at least 16 */
   bool zero;
+  uintptr_t site; /* call site; 0: not known */
 };
 
 /* A block of an arena for its malloc-like calls; NULL with ENOMEM. */

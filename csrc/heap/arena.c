@@ -100,6 +100,8 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   a->is_private = is_private;
   a->owner_check = HAK_KNOB(arena, owner_check) != 0;
   a->retain = HAK_KNOB(arena, retain);
+  atomic_store_explicit(&a->pool, NULL, memory_order_relaxed);
+  atomic_store_explicit(&a->max_shards, (uint32_t)HAK_KNOB(l25, max_shards), memory_order_relaxed);
   a->own = NULL;
   atomic_store_explicit(&a->plain, &haki_empty_heap, memory_order_relaxed);
   atomic_store_explicit(&a->pins, 0, memory_order_relaxed);
@@ -209,6 +211,8 @@ bool haki_arena_release_caches(struct hak_arena *a) {
   } else {
     struct haki_heap *h = haki_thread_heap(a);
     if (h != NULL) haki_heap_trim(h);
+    struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+    if (pool != NULL) haki_l25_trim(pool, haki_arena_cache(a, false));
     haki_orphans_trim(a);
   }
   return haki_cell_get(&a->quota.charged) < before;
@@ -320,6 +324,8 @@ static int check_idle(struct hak_arena *a) {
 
 /* Every block dies; `most` bytes of slabs are retained. */
 static void drop_blocks(struct hak_arena *a, size_t most, bool destroy) {
+  struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+  if (pool != NULL) haki_l25_forget(pool);
   haki_large_drop(&a->large);
   if (!a->is_private) {
     haki_arena_drop_heaps(a, destroy);
@@ -360,6 +366,9 @@ int haki_api_arena_destroy(hak_arena *a) {
   haki_unlock(&haki_registry_lock);
   drop_blocks(a, 0, true);
   haki_stats_bury(a);
+  struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+  if (pool != NULL) haki_l25_destroy(pool);
+  atomic_store_explicit(&a->pool, NULL, memory_order_relaxed);
   haki_slabs_free(&a->lua);
   if (a->own != NULL) {
     haki_heap_retire(a->own);

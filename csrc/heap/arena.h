@@ -27,6 +27,8 @@ struct hak_arena {
   struct haki_quota quota;
   struct haki_large large;
   struct haki_retained retained;
+  _Atomic(struct haki_l25 *) pool; /* shared: NULL until the first large block */
+  _Atomic(uint32_t) max_shards;
   bool is_private;
   bool owner_check;
   uint32_t slot, generation;
@@ -61,6 +63,10 @@ bool haki_registry_enter(void);
 void haki_registry_leave(bool entered);
 /* The heap of the calling thread in a shared arena; NULL: no memory, or the thread is exiting. */
 struct haki_heap *haki_thread_heap(struct hak_arena *a);
+/* The calling thread's cache of large blocks for an arena: in its pool, or for a private arena in
+ * the default arena's. NULL: none; `make` asks for one. */
+struct haki_l25_cache *haki_arena_cache(struct hak_arena *a, bool make);
+void haki_arena_set_max_shards(struct hak_arena *a, uint32_t most);
 /* The heap for malloc-like calls on a private arena; NULL with errno. */
 struct haki_heap *haki_private_heap(struct hak_arena *a);
 /* Is h one of the calling thread's? */

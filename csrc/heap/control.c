@@ -12,7 +12,10 @@
 
 int haki_api_configure(const char *const *names, const char *const *values, size_t n, char *err,
                        size_t err_size) {
-  return haki_knob_configure(names, values, n, err, err_size);
+  int error = haki_knob_configure(names, values, n, err, err_size);
+  if (error == 0)
+    haki_arena_set_max_shards(&haki_default_arena, (uint32_t)HAK_KNOB(l25, max_shards));
+  return error;
 }
 
 uint64_t haki_api_knob_value(size_t index) {
@@ -24,6 +27,7 @@ uint64_t haki_api_knob_value(size_t index) {
 static void apply(struct hak_arena *a, int id, uint64_t value) {
   switch (id) {
     case HAK_KNOB_arena_retain: a->retain = value; break;
+    case HAK_KNOB_l25_max_shards: haki_arena_set_max_shards(a, (uint32_t)value); break;
     case HAK_KNOB_arena_nursery: a->lua.nursery.limit = a->is_private ? (uint32_t)value : 0; break;
     case HAK_KNOB_arena_owner_check:
       a->owner_check = value != 0;

@@ -51,7 +51,7 @@ struct haki_block haki_block_of(const void *p) {
 
 void haki_block_free(const struct haki_block *b, void *p) {
   if (b->heap == NULL) {
-    haki_large_free(b->page);
+    haki_large_free(b->page, haki_arena_cache(b->arena, false));
     return;
   }
   haki_hardened_in(p);

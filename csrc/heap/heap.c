@@ -61,6 +61,7 @@ struct haki_heap *haki_heap_new(struct hak_arena *a) {
   haki_cell_set(&h->remote_frees, 0);
   haki_cell_set(&h->adopted, 0);
   h->next_of_thread = NULL;
+  h->l25 = NULL;
   h->retained = a->is_private ? &a->retained : NULL;
   h->nursery.limit = 0;
   haki_heap_init(h, a, &a->quota);
@@ -176,11 +177,51 @@ struct haki_heap *haki_thread_heap(struct hak_arena *a) {
 
 size_t haki_trim_thread(void) {
   size_t bytes = 0;
-  haki_lock(&haki_heaps_lock); /* others may reset or destroy an arena that we do not use now */
-  for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread)
-    if (haki_heap_arena(h) != NULL) bytes += haki_heap_trim(h);
+  haki_lock(&haki_heaps_lock); /* others may reset or destroy an arena that we do not use just now */
+  for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread) {
+    if (haki_heap_arena(h) == NULL) continue;
+    bytes += haki_heap_trim(h);
+    if (h->l25 != NULL) bytes += haki_l25_trim(h->l25->pool, h->l25);
+  }
   haki_unlock(&haki_heaps_lock);
   return bytes;
+}
+
+/* ---- large blocks ---- */
+
+static struct haki_l25 *pool_of(struct hak_arena *a) {
+  struct haki_l25 *shared = atomic_load_explicit(&a->pool, memory_order_acquire);
+  if (HAK_LIKELY(shared != NULL)) return shared;
+  uint32_t most = atomic_load_explicit(&a->max_shards, memory_order_relaxed);
+  uint32_t first = (uint32_t)HAK_KNOB(l25, initial_shards);
+  if (first > most) first = most;
+  first = 1u << (31 - __builtin_clz(first));
+  haki_lock(&haki_heaps_lock);
+  shared = atomic_load_explicit(&a->pool, memory_order_relaxed);
+  if (shared == NULL) {
+    shared = haki_l25_new(&a->quota, &a->large, first, most);
+    /* release: pairs with the load above */
+    atomic_store_explicit(&a->pool, shared, memory_order_release);
+  }
+  haki_unlock(&haki_heaps_lock);
+  return shared;
+}
+
+struct haki_l25_cache *haki_arena_cache(struct hak_arena *a, bool make) {
+  if (a->is_private) a = &haki_default_arena;
+  struct haki_heap *h = haki_tls_heap;
+  while (h != NULL && haki_heap_arena(h) != a) h = h->next_of_thread;
+  if (h == NULL && make) h = haki_thread_heap(a);
+  if (h == NULL || h->l25 != NULL || !make) return h != NULL ? h->l25 : NULL;
+  struct haki_l25 *shared = pool_of(a);
+  if (shared != NULL) h->l25 = haki_l25_join(shared);
+  return h->l25;
+}
+
+void haki_arena_set_max_shards(struct hak_arena *a, uint32_t most) {
+  atomic_store_explicit(&a->max_shards, most, memory_order_relaxed);
+  struct haki_l25 *shared = atomic_load_explicit(&a->pool, memory_order_acquire);
+  if (shared != NULL) atomic_store_explicit(&shared->shards.most, most, memory_order_relaxed);
 }
 
 void haki_heaps_settle(struct hak_arena *a) {
@@ -198,7 +239,11 @@ static void leave(struct haki_heap *h) {
   haki_lock(&haki_heaps_lock); /* keeps the arena from going away meanwhile */
   struct hak_arena *a = haki_heap_arena(h);
   h->next_of_thread = NULL;
-  if (a != NULL) haki_heap_trim(h);
+  if (a != NULL) {
+    if (h->l25 != NULL) haki_l25_leave(h->l25);
+    h->l25 = NULL;
+    haki_heap_trim(h);
+  }
   if (a == NULL) {
     put_descriptor(h);
   } else {
@@ -309,6 +354,7 @@ void haki_arena_drop_heaps(struct hak_arena *a, bool destroy) {
     haki_heap_drop(h, 0);
     if (!destroy) continue;
     bury(h);
+    h->l25 = NULL;
     haki_list_remove(&h->link);
     atomic_fetch_sub_explicit(&a->heap_count, 1, memory_order_relaxed);
     haki_heap_set_arena(h, NULL); /* its thread pools it */

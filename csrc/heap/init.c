@@ -50,17 +50,28 @@ static _Atomic(bool) started; /* this copy owns the state */
 /* ---- fork ---- */
 
 static struct haki_lock *const fork_locks[] = {
-    &init_lock,       &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock, &haki_nursery_lock,
-    &haki_large_lock, &haki_purge_lock, &haki_chunk_lock,    &haki_meta_lock,
+    &init_lock,         &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock,
+    &haki_nursery_lock, &haki_purge_lock, &haki_chunk_lock,    &haki_meta_lock,
 };
+
+/* pre: REGISTRY and ARENA held. */
+static void each_pool(void (*visit)(struct haki_shards *)) {
+  for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
+    struct haki_l25 *pool = HAK_LIST_OF(l, struct hak_arena, link)->pool;
+    if (pool != NULL) visit(&pool->shards);
+  }
+}
 
 static void before_fork(void) {
   for (size_t i = 0; i < HAK_COUNT_OF(fork_locks); i++) haki_lock(fork_locks[i]);
+  each_pool(haki_shards_lock_all);
 }
 static void in_parent(void) {
+  each_pool(haki_shards_unlock_all);
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_unlock(fork_locks[i]);
 }
 static void in_child(void) {
+  each_pool(haki_shards_unlock_all);
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_lock_reinit(fork_locks[i]);
   HAK_STAT_ADD(forks, children, 1);
 }
@@ -79,6 +90,8 @@ static void start_here(void) {
     haki_heaps_start();
     haki_arena_init_default();
     HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
+    HAK_LOG(HAK_LOG_INFO, "[L2.5_POOL] Initialized (shards=%u, max=%u)",
+            (unsigned)HAK_KNOB(l25, initial_shards), (unsigned)HAK_KNOB(l25, max_shards));
     atomic_store_explicit(&started, true, memory_order_relaxed);
     errno = saved;
   }

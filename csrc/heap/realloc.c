@@ -18,7 +18,7 @@ static bool fits(const struct haki_block *b, size_t size) {
 static void *resize(const struct haki_block *b, void *p, size_t size) {
   if (b->heap != NULL && fits(b, size)) return p;
   if (b->heap == NULL && size > HAK_SMALL_MAX && size <= PTRDIFF_MAX - HAK_CHUNK_SIZE) {
-    void *q = haki_large_resize(b->page, p, size);
+    void *q = haki_large_resize(b->page, p, size, haki_arena_cache(b->arena, false));
     if (q != NULL) {
       if (atomic_load_explicit(&b->arena->quota.crossed, memory_order_relaxed) != 0)
         haki_arena_note_soft(b->arena);
@@ -26,14 +26,14 @@ static void *resize(const struct haki_block *b, void *p, size_t size) {
     }
   }
   int saved = errno;
-  void *q = haki_alloc_on(b->arena, &(struct haki_request){size, 16, false});
+  void *q = haki_alloc_on(b->arena, &(struct haki_request){size, 16, false, 0});
   if (q == NULL) {
     if (size > b->size) return NULL;
     errno = saved;
     return p; /* a shrink that cannot move stays */
   }
   memcpy(q, p, size < b->size ? size : b->size);
-  if (b->heap == NULL) haki_large_note_copy(b->page->large);
+  if (b->heap == NULL) haki_large_note_copy(b->page->large, haki_arena_cache(b->arena, false));
   haki_block_free(b, p);
   return q;
 }

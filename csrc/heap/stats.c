@@ -23,8 +23,9 @@ enum { REFILLS, FRESH, RETIRED, REMOTE, ADOPTED, HEAP_CELLS };
 struct sums {
   struct hak_arena *arena; /* NULL: all */
   uint64_t v[HAK_STAT_COUNT];
-  uint64_t in_chunks;       /* bytes of chunks in use */
-  uint64_t lowest, highest; /* the page descriptors to visit */
+  uint64_t in_chunks;                                  /* bytes of chunks in use */
+  uint64_t lowest, highest;                            /* the page descriptors to visit */
+  uint64_t shared_charged, shared_large, shared_slabs; /* the rest lies in pools */
   size_t class_blocks[HAK_CLASSES], class_slabs[HAK_CLASSES], class_active[HAK_CLASSES];
 };
 #define SUM(s, group, name) ((s)->v[HAK_STAT(group, name)])
@@ -37,6 +38,7 @@ static void add_slab(struct sums *s, struct page *p) {
   if (h == NULL || (s->arena != NULL && arena != s->arena)) return;
   unsigned c = haki_page_class(p);
   size_t live = haki_slab_live(p), commit = haki_slab_commit(p), held = 0;
+  if (!h->is_private) s->shared_slabs += commit;
   for (size_t i = 0; i < haki_slab_pages(c); i++)
     held += (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
   SUM(s, small, slabs)++;
@@ -166,17 +168,51 @@ static void add_nursery(struct sums *s, const struct haki_nursery *n) {
   if (s->arena == NULL) SUM(s, top, cached) -= bytes; /* its pages were counted as free whole */
 }
 
-static void add_large(struct sums *s, const struct haki_large *l) {
-  uint64_t count = haki_cell_get(&l->count), bytes = haki_cell_get(&l->bytes);
+static void add_large_cells(struct sums *s, const struct haki_large_cells *c) {
+  uint64_t count = haki_cell_get(&c->count), bytes = haki_cell_get(&c->bytes);
   SUM(s, large, blocks) += count;
   SUM(s, large, bytes) += bytes;
-  SUM(s, large, allocs) += haki_cell_get(&l->allocs);
-  SUM(s, large, in_place) += haki_cell_get(&l->in_place);
-  SUM(s, large, remaps) += haki_cell_get(&l->remaps);
-  SUM(s, large, copies) += haki_cell_get(&l->copies);
+  SUM(s, large, allocs) += haki_cell_get(&c->allocs);
+  SUM(s, large, in_place) += haki_cell_get(&c->in_place);
+  SUM(s, large, remaps) += haki_cell_get(&c->remaps);
+  SUM(s, large, copies) += haki_cell_get(&c->copies);
   SUM(s, top, blocks) += count;
   SUM(s, top, allocated) += bytes;
   SUM(s, top, active) += bytes;
+}
+
+static void add_pool(struct sums *s, struct haki_l25 *pool) {
+  struct haki_shards *h = &pool->shards;
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next) {
+    add_large_cells(s, &c->large);
+    SUM(s, l25, ops) += haki_cell_get(&c->takes);
+    SUM(s, l25, hits) += haki_cell_get(&c->hits);
+    SUM(s, l25, remote_frees) += haki_cell_get(&c->remote_frees);
+    SUM(s, l25, transfers) += haki_cell_get(&c->transfers);
+    SUM(s, top, metadata) += sizeof *c;
+  }
+  SUM(s, l25, expansions) += atomic_load_explicit(&h->expansions, memory_order_relaxed);
+  SUM(s, l25, failures) += atomic_load_explicit(&h->failures, memory_order_relaxed);
+  SUM(s, l25, shard_ops) += atomic_load_explicit(&h->ops, memory_order_relaxed);
+  SUM(s, l25, lock_waits) += atomic_load_explicit(&h->waits, memory_order_relaxed);
+  SUM(s, l25, steals) += atomic_load_explicit(&h->steals, memory_order_relaxed);
+  SUM(s, l25, remote_frees) += atomic_load_explicit(&h->remote, memory_order_relaxed);
+  SUM(s, l25, aged) += atomic_load_explicit(&pool->drained, memory_order_relaxed);
+}
+
+static void add_large(struct sums *s, struct hak_arena *a) {
+  struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+  uint64_t before = SUM(s, large, bytes);
+  add_large_cells(s, &a->large.cells);
+  if (pool != NULL) add_pool(s, pool);
+  if (a->is_private) return;
+  s->shared_charged += haki_cell_get(&a->quota.charged);
+  s->shared_large += SUM(s, large, bytes) - before;
+  if (a == s->arena || (s->arena == NULL && a == &haki_default_arena)) {
+    SUM(s, l25, shards) = pool != NULL ? haki_shards_count(&pool->shards) : 0;
+    SUM(s, l25, max_shards) = atomic_load_explicit(&a->max_shards, memory_order_relaxed);
+  }
 }
 
 static void add_gone(struct sums *s, const struct hak_arena *a) {
@@ -197,7 +233,7 @@ static void add_arena(struct sums *s, struct hak_arena *a) {
   add_gone(s, a);
   haki_unlock(&haki_heaps_lock);
   add_nursery(s, &a->lua.nursery);
-  add_large(s, &a->large);
+  add_large(s, a);
   uint64_t charged = haki_cell_get(&a->quota.charged), peak = haki_cell_get(&a->quota.peak);
   SUM(s, top, charged) += charged;
   if (peak > SUM(s, top, peak)) SUM(s, top, peak) = peak;
@@ -229,6 +265,13 @@ void haki_stats_bury(struct hak_arena *a) {
 
 static _Atomic(uint64_t) process_peak; /* highest sum of charges that a read has seen */
 
+/* Free blocks of a pool are what a shared arena is charged for and nobody uses. */
+static void add_pooled(struct sums *s) {
+  uint64_t used = s->shared_large + s->shared_slabs;
+  SUM(s, l25, cached) = s->shared_charged > used ? s->shared_charged - used : 0;
+  SUM(s, top, cached) += SUM(s, l25, cached);
+}
+
 static void add_process(struct sums *s) {
   bool entered = haki_registry_enter();
   for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
@@ -248,6 +291,7 @@ static void add_process(struct sums *s) {
   SUM(s, top, resident) = haki_os_resident();
   SUM(s, nursery, pages) = haki_nursery_pages();
   SUM(s, arena, created) = atomic_load_explicit(&haki_arenas_created, memory_order_relaxed);
+  add_pooled(s);
   uint64_t named = SUM(s, top, active) + SUM(s, top, cached) + SUM(s, top, purged);
   SUM(s, top, reserved) = s->in_chunks > named ? s->in_chunks - named : 0;
 }
@@ -256,6 +300,7 @@ static void add_one(struct sums *s, struct hak_arena *a) {
   add_arena(s, a);
   SUM(s, top, soft) = haki_cell_get(&a->quota.soft);
   SUM(s, top, hard) = haki_cell_get(&a->quota.hard);
+  add_pooled(s);
   SUM(s, top, metadata) += sizeof *a - sizeof a->lua;
   SUM(s, top, cached) += haki_cell_get(&a->retained.bytes);
 }

@@ -11,9 +11,9 @@
 
 enum {
 #if HAK_AUDIT_BUILD
-  HAK_RUN_PAGES_MAX = 4, /* small, so that tests meet huge blocks early */
+  HAK_RUN_PAGES_MAX = 4, /* without a pool; small, so that tests meet huge blocks early */
 #else
-  HAK_RUN_PAGES_MAX = 8, /* from 512 KiB on growing by moving page tables beats copying */
+  HAK_RUN_PAGES_MAX = 16,
 #endif
 };
 

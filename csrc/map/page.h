@@ -33,6 +33,7 @@ enum {
 };
 
 struct haki_heap;
+struct haki_l25_cache;
 
 enum page_kind {
   HAK_PAGE_FREE = 0, /* in no use; `was_large` remembers a freed large block's start */
@@ -41,6 +42,7 @@ enum page_kind {
   HAK_PAGE_NURSERY,  /* shared by young Lua arenas */
   HAK_PAGE_RUN,      /* first page of a large block inside one chunk */
   HAK_PAGE_HUGE,     /* first page of a large block made of whole chunks */
+  HAK_PAGE_POOLED,   /* first page of a large block that waits in a pool */
   HAK_PAGE_RETAINED, /* empty, kept by an arena after a reset */
 };
 
@@ -54,7 +56,10 @@ enum page_flag {
  * INV page-1: live + held == carved - length(free) - length(remote list), blocks in bins are live.
  * INV page-2: held != 0 only on a full page, which is then not listed. */
 struct page {
-  _Atomic(struct haki_heap *) owner; /* NULL unless a slab */
+  union {
+    _Atomic(struct haki_heap *) owner;     /* slab; NULL for others but runs */
+    _Atomic(struct haki_l25_cache *) home; /* run: the cache it comes back to; NULL: none */
+  };
   union {
     void *free;  /* slab: blocks freed by the owner */
     size_t size; /* run, huge: bytes asked for, rounded to HAK_UNIT */

@@ -10,9 +10,8 @@
 
 #include "base/knob.h"
 #include "map/chunk.h"
+#include "map/region.h"
 #include "os/os.h"
-
-struct haki_lock haki_large_lock = HAK_LOCK_INIT(HAK_RANK_LARGE);
 
 void haki_large_init(struct haki_large *l, struct haki_quota *quota, bool shared) {
   haki_list_init(&l->blocks);
@@ -20,34 +19,32 @@ void haki_large_init(struct haki_large *l, struct haki_quota *quota, bool shared
   l->shared = shared;
 }
 
-static void lock(struct haki_large *l) {
-  if (l->shared) haki_lock(&haki_large_lock);
+static void add_to(hak_cell *own, hak_cell *of_cache, hak_cell *shared, uint64_t n) {
+  if (own != NULL)
+    haki_cell_add(own, n);
+  else if (of_cache != NULL)
+    haki_cell_add(of_cache, n);
+  else
+    atomic_fetch_add_explicit(shared, n, memory_order_relaxed);
 }
-static void unlock(struct haki_large *l) {
-  if (l->shared) haki_unlock(&haki_large_lock);
-}
+/* Counts in the one cell that only this thread writes; differences may wrap, their sum does not. */
+#define COUNT(l, cache, field, n)                                                        \
+  add_to((l)->shared ? NULL : &(l)->cells.field, (cache) ? &(cache)->large.field : NULL, \
+         &(l)->cells.field, (uint64_t)(n))
 
 static size_t room(const struct page *p) {
   return p->length << (haki_page_kind(p) == HAK_PAGE_RUN ? HAK_PAGE_SHIFT : HAK_CHUNK_SHIFT);
 }
 
 /* From now on the first `bytes` of a run may hold data. */
-static void mark_touched(struct page *p, size_t pages, size_t bytes) {
+static void mark_touched(struct page *p, size_t bytes) {
   size_t units = bytes / HAK_UNIT;
-  for (size_t i = 0; i < pages && units != 0; i++) {
-    size_t mine = units > HAK_UNITS_PER_PAGE ? HAK_UNITS_PER_PAGE : units;
-    units -= mine;
-    if (mine > HAK_PAGE_GET(&p[i], touched)) HAK_PAGE_SET(&p[i], touched, (uint16_t)mine);
-  }
+  if (units > HAK_PAGE_GET(p, touched)) HAK_PAGE_SET(p, touched, (uint16_t)units);
 }
 
 static void clear_touched(struct page *p, size_t bytes) {
-  char *start = haki_page_start(p);
-  for (size_t i = 0; i << HAK_PAGE_SHIFT < bytes; i++) {
-    size_t held = (size_t)HAK_PAGE_GET(&p[i], touched) * HAK_UNIT;
-    size_t left = bytes - (i << HAK_PAGE_SHIFT);
-    memset(start + (i << HAK_PAGE_SHIFT), 0, held < left ? held : left);
-  }
+  size_t held = (size_t)HAK_PAGE_GET(p, touched) * HAK_UNIT;
+  memset(haki_page_start(p), 0, held < bytes ? held : bytes);
 }
 
 static void clear_touched_chunks(struct page *p, size_t bytes) {
@@ -62,16 +59,17 @@ static void clear_touched_chunks(struct page *p, size_t bytes) {
 /* What the kernel would refuse a mapping for: reserved space is granted without a look at it. */
 static bool absurd(size_t size) { return size > HAK_CHUNK_SIZE * 64 && size > haki_os_memory(); }
 
-static struct page *take(size_t size, size_t align, bool zero) {
+static struct page *take_chunks(size_t size, size_t align, bool zero) {
   if (absurd(size)) return NULL;
   struct page *p;
   size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
   if (pages <= HAK_RUN_PAGES_MAX && align < HAK_CHUNK_SIZE) {
     p = haki_pages_take(pages, align <= HAK_PAGE_SIZE ? 1 : align >> HAK_PAGE_SHIFT);
     if (p == NULL) return NULL;
+    haki_run_gather_touched(p, pages);
     if (zero) clear_touched(p, size);
-    mark_touched(p, pages, size);
     p->length = pages;
+    HAK_PAGE_SET(p, home, NULL);
     HAK_PAGE_SET(p, kind, HAK_PAGE_RUN);
     return p;
   }
@@ -80,33 +78,93 @@ static struct page *take(size_t size, size_t align, bool zero) {
   if (p == NULL) return NULL;
   if (zero) clear_touched_chunks(p, size);
   p->length = chunks;
+  HAK_PAGE_SET(p, home, NULL);
   HAK_PAGE_SET(p, flags, 0);
   HAK_PAGE_SET(p, kind, HAK_PAGE_HUGE);
   return p;
 }
 
-void *haki_large_alloc(struct haki_large *l, size_t size, size_t align, bool zero) {
-  size = haki_align_up(size + (size == 0), HAK_UNIT);
-  uint64_t level;
-  if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
-  struct page *p = take(size, align, zero);
-  if (p == NULL && haki_purge(true) != 0)
-    p = take(size, align, zero); /* empty chunks are free now */
-  if (p == NULL) {
-    haki_quota_uncharge(l->quota, size);
+/* ---- blocks of the pool: charged there while free, to the arena while in use ---- */
+
+static bool pools(const struct haki_l25_cache *cache, size_t size, size_t align) {
+  return cache != NULL && size <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE &&
+         align <= HAK_PAGE_SIZE;
+}
+
+/* The block's charge goes from the pool to the arena `l`, as `size` bytes. */
+static bool charge_from_pool(struct haki_large *l, struct haki_l25 *pool, struct page *p,
+                             size_t size) {
+  if (l->quota == pool->quota) { /* it keeps what it has */
+    if (size > p->size && !haki_quota_charge(l->quota, size - p->size)) return false;
+    if (size > p->size) p->size = size;
+    return true;
+  }
+  if (!haki_quota_charge(l->quota, size)) return false;
+  haki_quota_uncharge(pool->quota, p->size);
+  p->size = size;
+  return true;
+}
+
+static struct page *take_pooled(struct haki_large *l, struct haki_l25_cache *cache,
+                                const struct haki_large_request *r, size_t size) {
+  struct page *p = haki_l25_take(cache, size, r->site);
+  if (p == NULL) return NULL;
+  if (!charge_from_pool(l, cache->pool, p, size)) {
+    haki_l25_give(cache, p);
     return NULL;
   }
-  haki_quota_note(l->quota, level);
-  p->size = size;
   p->large = l;
-  haki_list_init(&p->link);
-  HAK_PAGE_SET(p, owner, NULL);
-  lock(l);
-  haki_list_insert(&l->blocks, &p->link);
-  haki_cell_add(&l->count, 1);
-  haki_cell_add(&l->bytes, size);
-  haki_cell_add(&l->allocs, 1);
-  unlock(l);
+  if (r->zero) clear_touched(p, size);
+  return p;
+}
+
+/* Back to the pool, if the pool's arena may hold it. */
+static bool give_pooled(struct page *p, struct haki_l25_cache *cache) {
+  struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
+  if (home == NULL) return false;
+  struct haki_large *l = p->large;
+  struct haki_l25 *pool = home->pool;
+  if (haki_quota_tight(pool->quota)) return false;
+  if (l->quota != pool->quota) {
+    if (!haki_quota_charge(pool->quota, p->size)) return false;
+    haki_quota_uncharge(l->quota, p->size);
+    p->large = pool->large;
+  }
+  haki_l25_give(cache, p);
+  return true;
+}
+
+/* ---- allocation ---- */
+
+void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
+                       const struct haki_large_request *r) {
+  size_t size = haki_align_up(r->size + (r->size == 0), HAK_UNIT);
+  struct page *p;
+  if (pools(cache, size, r->align)) {
+    p = take_pooled(l, cache, r, size);
+    if (p == NULL) return NULL;
+  } else {
+    uint64_t level;
+    if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
+    p = take_chunks(size, r->align, r->zero);
+    if (p == NULL && haki_purge(true) != 0) /* empty chunks are free now */
+      p = take_chunks(size, r->align, r->zero);
+    if (p == NULL) {
+      haki_quota_uncharge(l->quota, size);
+      return NULL;
+    }
+    haki_quota_note(l->quota, level);
+    p->size = size;
+    p->large = l;
+  }
+  if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, size);
+  if (!l->shared) {
+    haki_list_init(&p->link);
+    haki_list_insert(&l->blocks, &p->link);
+  }
+  COUNT(l, cache, count, 1);
+  COUNT(l, cache, bytes, p->size);
+  COUNT(l, cache, allocs, 1);
   return haki_page_start(p);
 }
 
@@ -117,6 +175,7 @@ struct page *haki_large_check(struct page *page, const void *p) {
   if (at_start && haki_page_kind(page) == HAK_PAGE_FREE &&
       (HAK_PAGE_GET(page, flags) & HAK_PAGE_WAS_LARGE) != 0)
     haki_fatal("double free", p);
+  if (at_start && haki_page_kind(page) == HAK_PAGE_POOLED) haki_fatal("double free", p);
   if (page != NULL && haki_page_kind(page) == HAK_PAGE_FREE) {
     /* inside of a run or of a huge block? */
     if (haki_chunks_head(p) != NULL) haki_fatal("invalid free: not a block start", p);
@@ -137,45 +196,46 @@ static void give(struct page *p) {
   size_t length = p->length, size = p->size;
   p->size = 0;
   p->large = NULL;
+  HAK_PAGE_SET(p, home, NULL);
   HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
+  if (kind != HAK_PAGE_HUGE) haki_run_spread_touched(p, length);
   HAK_PAGE_SET(p, kind, HAK_PAGE_FREE);
-  if (kind == HAK_PAGE_RUN)
+  if (kind != HAK_PAGE_HUGE)
     haki_pages_give(p, length);
   else
     haki_chunks_give(p, length, size);
 }
 
-void haki_large_free(struct page *p) {
+void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
   struct haki_large *l = p->large;
   size_t size = p->size;
-  lock(l);
-  haki_list_remove(&p->link);
-  haki_cell_sub(&l->count, 1);
-  haki_cell_sub(&l->bytes, size);
-  unlock(l);
+  if (!l->shared) haki_list_remove(&p->link);
+  COUNT(l, cache, count, -1);
+  COUNT(l, cache, bytes, -size);
+  if (give_pooled(p, cache)) return;
   give(p);
   haki_quota_uncharge(l->quota, size);
   haki_purge_tick();
 }
 
-/* Bytes of the block changed from p->size to size; `counter` says how. */
-static void resized(struct page *p, size_t size, hak_cell *counter) {
-  struct haki_large *l = p->large;
-  lock(l);
-  haki_cell_add(&l->bytes, size - p->size);
+/* Bytes of the block change from p->size to size. */
+static void resized(struct page *p, size_t size, struct haki_l25_cache *cache) {
+  COUNT(p->large, cache, bytes, size - p->size);
   p->size = size;
-  haki_cell_add(counter, 1);
-  unlock(l);
 }
 
-static void shrink(struct page *p, size_t size) {
+static void shrink(struct page *p, size_t size, struct haki_l25_cache *cache) {
   size_t was = p->size;
   char *start = haki_page_start(p);
   if (haki_page_kind(p) == HAK_PAGE_RUN) {
     size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
-    size_t extra = p->length - pages;
-    p->length = pages;
-    if (extra != 0) haki_pages_give(p + pages, extra);
+    if (HAK_PAGE_GET(p, home) != NULL) pages = p->length; /* the pool has it by its class */
+    if (pages < p->length) {
+      haki_run_spread_touched(p, p->length);
+      haki_pages_give(p + pages, p->length - pages);
+      haki_run_gather_touched(p, pages);
+      p->length = pages;
+    }
   } else {
     size_t chunks = haki_align_up(size, HAK_CHUNK_SIZE) >> HAK_CHUNK_SHIFT;
     size_t extra = p->length - chunks, kept = chunks << HAK_CHUNK_SHIFT;
@@ -189,7 +249,8 @@ static void shrink(struct page *p, size_t size) {
       haki_chunks_give(p + chunks * HAK_CHUNK_PAGES, extra, held);
     }
   }
-  resized(p, size, &p->large->in_place);
+  resized(p, size, cache);
+  COUNT(p->large, cache, in_place, 1);
   haki_quota_uncharge(p->large->quota, was - size);
 }
 
@@ -197,10 +258,12 @@ static bool grow_in_place(struct page *p, size_t size) {
   if (size <= room(p)) return true;
   if (haki_page_kind(p) == HAK_PAGE_RUN) {
     size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
-    if (pages > HAK_RUN_PAGES_MAX || !haki_pages_extend(p, p->length, pages - p->length))
-      return false;
-    p->length = pages;
-    return true;
+    if (pages > HAK_RUN_PAGES_MAX || HAK_PAGE_GET(p, home) != NULL) return false;
+    haki_run_spread_touched(p, p->length);
+    bool ok = haki_pages_extend(p, p->length, pages - p->length);
+    if (ok) p->length = pages;
+    haki_run_gather_touched(p, p->length);
+    return ok;
   }
   size_t chunks = haki_align_up(size, HAK_CHUNK_SIZE) >> HAK_CHUNK_SHIFT;
   if (!haki_chunks_extend(p, p->length, chunks - p->length)) return false;
@@ -223,23 +286,23 @@ static struct page *move_pages(struct page *p, size_t size) {
   to->length = chunks;
   to->size = p->size;
   to->large = l;
-  haki_list_init(&to->link);
-  HAK_PAGE_SET(to, owner, NULL);
+  HAK_PAGE_SET(to, home, NULL);
   HAK_PAGE_SET(to, flags, 0);
   HAK_PAGE_SET(to, kind, HAK_PAGE_HUGE);
-  lock(l);
-  haki_list_remove(&p->link);
-  haki_list_insert(&l->blocks, &to->link);
-  unlock(l);
+  if (!l->shared) {
+    haki_list_init(&to->link);
+    haki_list_insert(&l->blocks, &to->link);
+    haki_list_remove(&p->link);
+  }
   p->size = 0; /* its memory has gone: nothing to purge */
   give(p);
   return to;
 }
 
-void *haki_large_resize(struct page *p, void *ptr, size_t size) {
+void *haki_large_resize(struct page *p, void *ptr, size_t size, struct haki_l25_cache *cache) {
   size = haki_align_up(size, HAK_UNIT);
   if (size <= p->size) {
-    if (size < p->size) shrink(p, size);
+    if (size < p->size) shrink(p, size, cache);
     return ptr;
   }
   size_t more = size - p->size;
@@ -247,8 +310,9 @@ void *haki_large_resize(struct page *p, void *ptr, size_t size) {
   uint64_t level;
   if (absurd(size) || !haki_quota_reserve(l->quota, more, &level)) return NULL;
   if (grow_in_place(p, size)) {
-    if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, p->length, size);
-    resized(p, size, &l->in_place);
+    if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, size);
+    resized(p, size, cache);
+    COUNT(l, cache, in_place, 1);
     haki_quota_note(l->quota, level);
     return ptr;
   }
@@ -257,32 +321,57 @@ void *haki_large_resize(struct page *p, void *ptr, size_t size) {
     haki_quota_uncharge(l->quota, more);
     return NULL;
   }
-  resized(to, size, &l->remaps);
+  resized(to, size, cache);
+  COUNT(l, cache, remaps, 1);
   haki_quota_note(l->quota, level);
   return haki_page_start(to);
 }
 
-void haki_large_note_copy(struct haki_large *l) {
-  lock(l);
-  haki_cell_add(&l->copies, 1);
-  unlock(l);
+void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache) {
+  COUNT(l, cache, copies, 1);
+}
+
+/* ---- all of an arena's ---- */
+
+static void drop_one(struct haki_large *l, struct page *p) {
+  size_t size = p->size;
+  give(p);
+  haki_quota_uncharge(l->quota, size);
+}
+
+/* A shared arena has no list: its blocks, in use and pooled, say whose they are. */
+static void drop_shared(struct haki_large *l) {
+  uint32_t count = atomic_load_explicit(&haki_region_count, memory_order_acquire);
+  for (uint32_t k = 0; k < count; k++) {
+    struct haki_region *r = &haki_regions[k];
+    uint32_t fresh = atomic_load_explicit(&r->fresh, memory_order_acquire);
+    for (size_t i = 0; i < fresh; i++) {
+      unsigned kind = haki_chunk_kind(r, i);
+      struct page *p = &r->pages[i * HAK_CHUNK_PAGES];
+      size_t n = kind == HAK_CHUNK_SPLIT ? HAK_CHUNK_PAGES : kind == HAK_CHUNK_HUGE;
+      for (size_t j = 0; j < n; j++)
+        if ((haki_page_is_large(&p[j]) || haki_page_kind(&p[j]) == HAK_PAGE_POOLED) &&
+            p[j].large == l)
+          drop_one(l, &p[j]);
+    }
+  }
 }
 
 void haki_large_drop(struct haki_large *l) {
+  if (l->shared) drop_shared(l);
   while (!haki_list_empty(&l->blocks))
-    haki_large_free(HAK_LIST_OF(l->blocks.next, struct page, link));
+    haki_large_free(HAK_LIST_OF(l->blocks.next, struct page, link), NULL);
 }
 
 bool haki_large_ok(struct haki_large *l) {
   size_t count = 0, bytes = 0;
-  lock(l);
+  bool ok = true;
+  if (l->shared) return haki_list_empty(&l->blocks);
   for (hak_list *i = l->blocks.next; i != &l->blocks; i = i->next) {
     struct page *p = HAK_LIST_OF(i, struct page, link);
-    if (p->large != l || p->size > room(p)) count += SIZE_MAX / 2;
+    ok = ok && p->large == l && p->size <= room(p);
     count++;
     bytes += p->size;
   }
-  bool ok = count == haki_cell_get(&l->count) && bytes == haki_cell_get(&l->bytes);
-  unlock(l);
-  return ok;
+  return ok && count == haki_cell_get(&l->cells.count) && bytes == haki_cell_get(&l->cells.bytes);
 }

@@ -70,6 +70,7 @@ struct haki_heap {
   /* of heap/: */
   hak_list link;                    /* the arena's heaps or orphans; guarded by ARENA */
   struct haki_heap *next_of_thread; /* the thread's own */
+  struct haki_l25_cache *l25;       /* large blocks; NULL until the first */
   bool is_private;                  /* frees need no look at who the thread is */
 };
 

@@ -1,0 +1,330 @@
+/* l25.c - thread caches in front of the shards.
+ * Why, Owns, Locks: see l25.h.
+ * Start: haki_l25_take(), haki_l25_give().
+ *
+ * INV l25-1: a block in the pool has kind POOLED, p->large names the pool's arena, and p->size is
+ *            charged to pool->quota. */
+#include "pool/l25.h"
+
+#include "base/knob.h"
+#include "base/log.h"
+#include "map/chunk.h"
+#include "map/meta.h"
+#include "os/os.h"
+
+enum { TICK_OPS = 256, CHECK_OPS = 10000 };
+
+struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large, uint32_t first,
+                              uint32_t most) {
+  struct haki_l25 *pool = haki_meta_alloc(sizeof *pool);
+  if (pool == NULL) return NULL;
+  pool->quota = quota;
+  pool->large = large;
+  if (haki_shards_init(&pool->shards, first, most)) return pool;
+  haki_meta_free(pool, sizeof *pool);
+  return NULL;
+}
+
+struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool) {
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next) {
+    uint32_t dead = 0;
+    /* acquire: pairs with haki_l25_leave() */
+    if (atomic_compare_exchange_strong_explicit(&c->alive, &dead, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+      return c;
+  }
+  c = haki_meta_alloc(sizeof *c);
+  if (c == NULL) return NULL;
+  c->pool = pool;
+  atomic_store_explicit(&c->alive, 1, memory_order_relaxed);
+  c->next = atomic_load_explicit(&pool->caches, memory_order_relaxed);
+  /* release: pairs with the walks over the list */
+  while (!atomic_compare_exchange_weak_explicit(&pool->caches, &c->next, c, memory_order_release,
+                                                memory_order_relaxed)) {
+  }
+  return c;
+}
+
+static uint64_t key_of(const struct haki_l25_cache *cache, uintptr_t site) {
+  uint64_t thread = (uintptr_t)cache >> 6;
+  switch (HAK_KNOB(l25, shard_by)) {
+    case 0: return site;
+    case 1: return thread;
+    default: return site ^ (thread << 20);
+  }
+}
+
+/* ---- blocks leave the pool ---- */
+
+void haki_l25_release(struct haki_l25 *pool, struct page *p) {
+  size_t n = p->length, size = p->size;
+  p->size = 0;
+  p->large = NULL;
+  HAK_PAGE_SET(p, home, NULL);
+  haki_run_spread_touched(p, n);
+  HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_FREE);
+  haki_pages_give(p, n);
+  haki_quota_uncharge(pool->quota, size);
+}
+
+static size_t release_chain(struct haki_l25 *pool, struct page *chain) {
+  size_t bytes = 0;
+  while (chain != NULL) {
+    struct page *next = haki_page_next(chain);
+    bytes += chain->size;
+    haki_l25_release(pool, chain);
+    chain = next;
+  }
+  return bytes;
+}
+
+/* ---- between cache and shards ---- */
+
+static unsigned class_of(const struct page *p) { return haki_l25_class(p->length); }
+
+static void push_lifo(struct haki_l25_cache *cache, unsigned c, struct page *p) {
+  struct haki_l25_class *k = &cache->cls[c];
+  haki_page_set_next(p, k->lifo);
+  k->lifo = p;
+  k->lifo_count++;
+  cache->bytes += p->size;
+}
+
+static struct page *pop_lifo(struct haki_l25_cache *cache, unsigned c) {
+  struct haki_l25_class *k = &cache->cls[c];
+  struct page *p = k->lifo;
+  if (p == NULL) return NULL;
+  k->lifo = haki_page_next(p);
+  k->lifo_count--;
+  cache->bytes -= p->size;
+  if (k->lifo_count < k->low) k->low = k->lifo_count;
+  return p;
+}
+
+/* Up to n blocks from behind the ring go to a shard in one batch. */
+static void flush(struct haki_l25_cache *cache, unsigned c, size_t n, uintptr_t site) {
+  struct haki_l25_class *k = &cache->cls[c];
+  struct page *chain = NULL;
+  size_t got = 0;
+  while (got < n) {
+    struct page *p;
+    if (k->batched != 0) {
+      p = k->batch[--k->batched];
+      cache->bytes -= p->size;
+    } else {
+      p = pop_lifo(cache, c);
+    }
+    if (p == NULL) break;
+    haki_page_set_next(p, chain);
+    chain = p;
+    got++;
+  }
+  if (got == 0) return;
+  haki_shards_put(&cache->pool->shards, c, key_of(cache, site), chain, got);
+  haki_cell_add(&cache->transfers, 1);
+}
+
+static void keep(struct haki_l25_cache *cache, struct page *p) {
+  unsigned c = class_of(p);
+  p = haki_ring_push(&cache->cls[c].ring, p);
+  if (p == NULL) return;
+  push_lifo(cache, c, p);
+  if (HAK_UNLIKELY(cache->bytes > HAK_KNOB(l25, cache_bytes) ||
+                   cache->cls[c].lifo_count >= UINT16_MAX))
+    flush(cache, c, HAK_BATCH, 0);
+}
+
+static bool drain_inbound(struct haki_l25_cache *cache) {
+  struct page *p = haki_inbox_take(&cache->inbound);
+  if (p == NULL) return false;
+  size_t n = 0;
+  while (p != NULL) {
+    struct page *next = haki_page_next(p);
+    keep(cache, p);
+    n++;
+    p = next;
+  }
+  haki_cell_add(&cache->remote_frees, n);
+  return true;
+}
+
+/* ---- ageing ---- */
+
+/* Half of what was not needed since the last time goes to the shards. */
+static void age_cache(struct haki_l25_cache *cache) {
+  for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
+    struct haki_l25_class *k = &cache->cls[c];
+    size_t idle = k->low + k->batched;
+    if (idle != 0) flush(cache, c, (idle + 1) / 2, 0);
+    k->low = k->lifo_count;
+  }
+}
+
+static void age_dead_caches(struct haki_l25 *pool) {
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next) {
+    if (atomic_load_explicit(&c->alive, memory_order_relaxed) != 0) continue;
+    struct page *p = haki_inbox_take(&c->inbound);
+    while (p != NULL) {
+      struct page *next = haki_page_next(p);
+      haki_shards_put_remote(&pool->shards, class_of(p), (uintptr_t)c >> 6, p);
+      p = next;
+    }
+  }
+}
+
+/* Every second block of each shard goes back to its chunk, all of them when `all`. */
+static size_t age_shards(struct haki_l25 *pool, bool all) {
+  size_t bytes = 0;
+  uint32_t count = haki_shards_count(&pool->shards);
+  for (unsigned c = 0; c < HAK_L25_CLASSES; c++)
+    for (uint32_t w = 0; w < (count + 63) / 64; w++) {
+      uint64_t bits = atomic_load_explicit(&pool->shards.nonempty[c][w], memory_order_relaxed);
+      for (; bits != 0; bits &= bits - 1) {
+        uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(bits);
+        bytes += release_chain(pool, haki_shards_shed(&pool->shards, c, i, all));
+      }
+    }
+  return bytes;
+}
+
+void haki_l25_age(struct haki_l25 *pool) {
+  uint64_t now = haki_os_now_coarse();
+  uint64_t last = atomic_load_explicit(&pool->aged, memory_order_relaxed);
+  if (now - last < HAK_KNOB(l25, decay) / 2) return;
+  if (!atomic_compare_exchange_strong_explicit(&pool->aged, &last, now, memory_order_relaxed,
+                                               memory_order_relaxed))
+    return; /* somebody else does it */
+  age_dead_caches(pool);
+  size_t bytes = age_shards(pool, false);
+  atomic_fetch_add_explicit(&pool->drained, bytes, memory_order_relaxed);
+  if (bytes != 0) haki_purge_tick();
+}
+
+/* Now and then, whoever comes by: everything works without a thread of its own. */
+HAK_COLD static void tick(struct haki_l25_cache *cache) {
+  struct haki_l25 *pool = cache->pool;
+  uint64_t before = atomic_fetch_add_explicit(&pool->ops, cache->ops, memory_order_relaxed);
+  if (before / CHECK_OPS != (before + cache->ops) / CHECK_OPS) haki_shards_check(&pool->shards);
+  cache->ops = 0;
+  uint64_t now = haki_os_now_coarse();
+  if (now - cache->aged >= HAK_KNOB(l25, decay) / 2) {
+    cache->aged = now;
+    age_cache(cache);
+  }
+  haki_l25_age(pool);
+}
+
+/* ---- take and give ---- */
+
+static struct page *take_cached(struct haki_l25_cache *cache, unsigned c) {
+  struct page *p = haki_ring_pop(&cache->cls[c].ring);
+  return p != NULL ? p : pop_lifo(cache, c);
+}
+
+static struct page *take_shared(struct haki_l25_cache *cache, unsigned c, uintptr_t site) {
+  struct haki_l25_class *k = &cache->cls[c];
+  if (k->batched == 0) {
+    k->batched = (uint16_t)haki_shards_take(&cache->pool->shards, c, key_of(cache, site), k->batch,
+                                            HAK_BATCH);
+    if (k->batched == 0) return NULL;
+    haki_cell_add(&cache->transfers, 1);
+    for (unsigned i = 0; i < k->batched; i++) cache->bytes += k->batch[i]->size;
+  }
+  struct page *p = k->batch[--k->batched];
+  cache->bytes -= p->size;
+  return p;
+}
+
+static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
+  size_t n = haki_l25_pages(c);
+  struct page *p = haki_run_cut(&cache->run, n);
+  if (p == NULL) return NULL;
+  p->length = n;
+  p->size = 0;
+  p->large = cache->pool->large;
+  HAK_PAGE_SET(p, flags, 0);
+  return p;
+}
+
+HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t site) {
+  unsigned c = (unsigned)haki_l25_class_of(size);
+  if (HAK_UNLIKELY(++cache->ops >= TICK_OPS)) tick(cache);
+  haki_cell_add(&cache->takes, 1);
+  struct page *p = take_cached(cache, c);
+  if (p == NULL && drain_inbound(cache)) p = take_cached(cache, c);
+  if (HAK_LIKELY(p != NULL))
+    haki_cell_add(&cache->hits, 1);
+  else
+    p = take_shared(cache, c, site);
+  if (p == NULL) p = take_fresh(cache, c);
+  if (p == NULL) return NULL;
+  HAK_PAGE_SET(p, home, cache);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_RUN);
+  return p;
+}
+
+HAK_HOT void haki_l25_give(struct haki_l25_cache *cache, struct page *p) {
+  struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_POOLED);
+  if (HAK_LIKELY(home == cache && cache != NULL)) {
+    keep(cache, p);
+    if (HAK_UNLIKELY(++cache->ops >= TICK_OPS)) tick(cache);
+  } else if (atomic_load_explicit(&home->alive, memory_order_relaxed) != 0) {
+    haki_inbox_push(&home->inbound, p);
+  } else {
+    haki_shards_put_remote(&home->pool->shards, class_of(p), (uintptr_t)home >> 6, p);
+  }
+}
+
+/* ---- leave, trim, end ---- */
+
+static void flush_all(struct haki_l25_cache *cache) {
+  drain_inbound(cache);
+  for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
+    struct page *p;
+    while ((p = haki_ring_pop(&cache->cls[c].ring)) != NULL) push_lifo(cache, c, p);
+    flush(cache, c, SIZE_MAX, 0);
+    cache->cls[c].low = 0;
+  }
+  haki_run_close(&cache->run);
+}
+
+void haki_l25_leave(struct haki_l25_cache *cache) {
+  flush_all(cache);
+  /* release: pairs with haki_l25_join(). What arrives inbound from now on is found by ageing. */
+  atomic_store_explicit(&cache->alive, 0, memory_order_release);
+}
+
+size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache) {
+  if (cache != NULL) flush_all(cache);
+  age_dead_caches(pool);
+  return age_shards(pool, true);
+}
+
+void haki_l25_forget(struct haki_l25 *pool) {
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next) {
+    for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
+      c->cls[i] = (struct haki_l25_class){.lifo = NULL};
+    haki_run_close(&c->run);
+    c->bytes = 0;
+    atomic_store_explicit(&c->inbound, NULL, memory_order_relaxed);
+  }
+  for (unsigned k = 0; k < HAK_L25_CLASSES; k++)
+    for (uint32_t i = 0; i < haki_shards_count(&pool->shards); i++)
+      haki_shards_shed(&pool->shards, k, i, true);
+}
+
+void haki_l25_destroy(struct haki_l25 *pool) {
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  while (c != NULL) {
+    struct haki_l25_cache *next = c->next;
+    haki_meta_free(c, sizeof *c);
+    c = next;
+  }
+  haki_shards_destroy(&pool->shards);
+  haki_meta_free(pool, sizeof *pool);
+}

@@ -1,0 +1,94 @@
+/* l25.h - the pool of large blocks, 32 KiB to 1 MiB: thread caches in front of shards.
+ *
+ * Why:   a block of this size is worth keeping warm, and a lock per block would be what threads
+ *        wait for.
+ * Owns:  free blocks of a shared arena: in caches, shards, runs.
+ * Not:   blocks in use and their charge (large.c); which thread has which cache (heap/).
+ * Locks: those of shard.h; a cache belongs to its thread, its inbound stack to everybody.
+ * Start: haki_l25_take(), haki_l25_give().
+ *
+ *   take: ring -> LIFO -> inbound -> transfer -> own shard -> another shard -> run -> chunk
+ *   give: ring -> LIFO -> (batch) -> shard;  another thread's block: its cache's inbound stack, or
+ *         a shard's remote stack when that thread has gone */
+#ifndef HAK_L25_H
+#define HAK_L25_H
+
+#include "map/quota.h"
+#include "pool/ring.h"
+#include "pool/run.h"
+#include "pool/shard.h"
+
+enum {
+#if HAK_AUDIT_BUILD
+  HAK_BATCH = 2,
+#else
+  HAK_BATCH = 8, /* blocks that move between a thread and a shard at once */
+#endif
+};
+
+/* What a thread does with large blocks of a shared arena; one writer each. */
+struct haki_large_cells {
+  hak_cell count, bytes, allocs, in_place, remaps, copies;
+};
+
+struct haki_l25_class {
+  struct haki_ring ring;
+  struct page *lifo;             /* behind the ring */
+  struct page *batch[HAK_BATCH]; /* the transfer cache: came from a shard together */
+  uint16_t lifo_count, batched;
+  uint16_t low; /* least blocks behind the ring since the last ageing */
+};
+
+struct haki_l25_cache {
+  struct haki_l25_class cls[HAK_L25_CLASSES];
+  struct haki_run run;
+  struct haki_l25 *pool;
+  size_t bytes; /* in the LIFO and the transfer cache */
+  uint32_t ops;
+  uint64_t aged; /* coarse time */
+  struct haki_large_cells large;
+  hak_cell takes, hits, remote_frees, transfers;
+  struct haki_l25_cache *next; /* in pool->caches */
+  _Alignas(HAK_CACHE_LINE) haki_inbox inbound;
+  _Atomic(uint32_t) alive; /* a thread has it */
+};
+
+struct haki_l25 {
+  struct haki_shards shards;
+  struct haki_quota *quota;                /* what lies here is charged to it */
+  struct haki_large *large;                /* of the arena: marks its blocks */
+  _Atomic(struct haki_l25_cache *) caches; /* all there ever were; grows only */
+  _Atomic(uint64_t) ops;                   /* of all threads, in steps */
+  _Atomic(uint64_t) aged;                  /* shards: coarse time */
+  _Atomic(uint64_t) drained;               /* blocks that ageing gave back */
+};
+
+/* A pool with its first shards; NULL: no memory. */
+struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large, uint32_t first,
+                              uint32_t most);
+/* A cache for the calling thread, perhaps that of an exited one. NULL: no memory. */
+struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool);
+/* Everything in the cache goes to the shards; somebody else may have it then. */
+void haki_l25_leave(struct haki_l25_cache *cache);
+
+/* A block of at least `size` bytes, at most 1 MiB. p->size says what is charged for it. NULL: no
+ * memory. */
+struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t site);
+/* A block comes back; `cache` is the caller's, NULL when it has none. */
+void haki_l25_give(struct haki_l25_cache *cache, struct page *p);
+/* Gives back everything that no thread has in its cache, and the caller's too. */
+size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache);
+/* Ages the shards and the caches of exited threads when their time has come. */
+void haki_l25_age(struct haki_l25 *pool);
+/* Forgets all blocks: their pages have been given back. pre: no other user. */
+void haki_l25_forget(struct haki_l25 *pool);
+/* After forget: gives the memory of pool and caches back. */
+void haki_l25_destroy(struct haki_l25 *pool);
+/* A free block of the pool goes back to its chunk. */
+void haki_l25_release(struct haki_l25 *pool, struct page *p);
+
+HAK_INLINE size_t haki_l25_class_of(size_t size) {
+  return haki_l25_class(haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT);
+}
+
+#endif
