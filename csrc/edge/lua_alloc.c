@@ -162,7 +162,8 @@ static void *resize(struct hak_arena *a, const struct haki_block *b, void *p, si
   if (q == NULL) return nsize <= b->size ? p : NULL; /* a shrink never fails */
   size_t n = osize < nsize ? osize : nsize;
   memcpy(q, p, n < b->size ? n : b->size);
-  if (b->heap == NULL) haki_large_note_copy(b->page->large, haki_arena_cache(a, false));
+  if (b->heap == NULL)
+    haki_large_note_copy(HAK_PAGE_GET(b->page, large), haki_arena_cache(a, false));
   haki_block_free(b, p);
   return q;
 }

@@ -289,7 +289,7 @@ hak_arena *haki_api_arena_of(const void *p) {
     case HAK_PAGE_SLAB:
     case HAK_PAGE_INNER: haki_slab_owner(haki_slab_head(page), &a); return a;
     case HAK_PAGE_RUN:
-    case HAK_PAGE_HUGE: return HAK_LIST_OF(page->large, struct hak_arena, large);
+    case HAK_PAGE_HUGE: return HAK_LIST_OF(HAK_PAGE_GET(page, large), struct hak_arena, large);
     case HAK_PAGE_NURSERY: {
       uint32_t slot = haki_nursery_slot(page, p);
       bool entered = haki_registry_enter();
@@ -326,7 +326,7 @@ static int check_idle(struct hak_arena *a) {
 static void drop_blocks(struct hak_arena *a, size_t most, bool destroy) {
   struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
   if (pool != NULL) haki_l25_forget(pool);
-  haki_large_drop(&a->large);
+  haki_large_drop(&a->large, pool != NULL || haki_cell_get(&a->large.cells.allocs) != 0);
   if (!a->is_private) {
     haki_arena_drop_heaps(a, destroy);
     return;

@@ -44,7 +44,7 @@ struct haki_block haki_block_of(const void *p) {
   }
   HAK_CHECK(kind != HAK_PAGE_NURSERY && kind != HAK_PAGE_RETAINED, "invalid free: not owned", p);
   b.page = haki_large_check(b.page, p);
-  b.arena = HAK_LIST_OF(b.page->large, struct hak_arena, large);
+  b.arena = HAK_LIST_OF(HAK_PAGE_GET(b.page, large), struct hak_arena, large);
   b.size = b.page->size;
   return b;
 }

@@ -177,7 +177,8 @@ struct haki_heap *haki_thread_heap(struct hak_arena *a) {
 
 size_t haki_trim_thread(void) {
   size_t bytes = 0;
-  haki_lock(&haki_heaps_lock); /* others may reset or destroy an arena that we do not use just now */
+  haki_lock(
+      &haki_heaps_lock); /* others may reset or destroy an arena that we do not use just now */
   for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread) {
     if (haki_heap_arena(h) == NULL) continue;
     bytes += haki_heap_trim(h);

@@ -33,7 +33,8 @@ static void *resize(const struct haki_block *b, void *p, size_t size) {
     return p; /* a shrink that cannot move stays */
   }
   memcpy(q, p, size < b->size ? size : b->size);
-  if (b->heap == NULL) haki_large_note_copy(b->page->large, haki_arena_cache(b->arena, false));
+  if (b->heap == NULL)
+    haki_large_note_copy(HAK_PAGE_GET(b->page, large), haki_arena_cache(b->arena, false));
   haki_block_free(b, p);
   return q;
 }

@@ -52,8 +52,9 @@ static void add_slab(struct sums *s, struct page *p) {
 }
 
 static void add_free(struct sums *s, const struct chunk *c, unsigned i, const struct page *p) {
-  if (s->arena != NULL || (c->free >> i & 1) == 0) return; /* not free: inside of a run */
-  if ((c->dirty >> i & 1) != 0)
+  if (s->arena != NULL) return;
+  /* not free: inside of a block, whose first page speaks for it, or kept to be cut or purged */
+  if ((c->dirty >> i & 1) != 0 || (c->free >> i & 1) == 0)
     SUM(s, top, cached) += (size_t)HAK_PAGE_GET((struct page *)p, touched) * HAK_UNIT;
   else if ((c->touched >> i & 1) != 0)
     SUM(s, top, purged) += HAK_PAGE_SIZE;

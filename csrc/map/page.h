@@ -67,8 +67,8 @@ struct page {
   hak_live_t live;        /* blocks handed out; 0 or below calls for the slow path */
   _Atomic(uint32_t) held; /* full: the part of the count that `live` does not show */
   union {
-    _Atomic(uintptr_t) remote; /* slab: blocks freed by others | HAK_REMOTE_QUEUED */
-    struct haki_large *large;  /* run, huge: whose block */
+    _Atomic(uintptr_t) remote;          /* slab: blocks freed by others | HAK_REMOTE_QUEUED */
+    _Atomic(struct haki_large *) large; /* run, huge: whose block */
   };
   _Atomic(uint8_t) kind, cls;
   uint8_t back;

@@ -2,7 +2,7 @@
  * Why, Owns, Locks: see l25.h.
  * Start: haki_l25_take(), haki_l25_give().
  *
- * INV l25-1: a block in the pool has kind POOLED, p->large names the pool's arena, and p->size is
+ * INV l25-1: a block in the pool has kind POOLED, HAK_PAGE_GET(p, large) names the pool's arena, and p->size is
  *            charged to pool->quota. */
 #include "pool/l25.h"
 
@@ -20,6 +20,7 @@ struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large
   if (pool == NULL) return NULL;
   pool->quota = quota;
   pool->large = large;
+  atomic_store_explicit(&pool->aged, haki_os_now_coarse(), memory_order_relaxed);
   if (haki_shards_init(&pool->shards, first, most)) return pool;
   haki_meta_free(pool, sizeof *pool);
   return NULL;
@@ -37,6 +38,7 @@ struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool) {
   c = haki_meta_alloc(sizeof *c);
   if (c == NULL) return NULL;
   c->pool = pool;
+  c->aged = haki_os_now_coarse();
   atomic_store_explicit(&c->alive, 1, memory_order_relaxed);
   c->next = atomic_load_explicit(&pool->caches, memory_order_relaxed);
   /* release: pairs with the walks over the list */
@@ -60,7 +62,7 @@ static uint64_t key_of(const struct haki_l25_cache *cache, uintptr_t site) {
 void haki_l25_release(struct haki_l25 *pool, struct page *p) {
   size_t n = p->length, size = p->size;
   p->size = 0;
-  p->large = NULL;
+  HAK_PAGE_SET(p, large, NULL);
   HAK_PAGE_SET(p, home, NULL);
   haki_run_spread_touched(p, n);
   HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
@@ -104,7 +106,7 @@ static struct page *pop_lifo(struct haki_l25_cache *cache, unsigned c) {
 }
 
 /* Up to n blocks from behind the ring go to a shard in one batch. */
-static void flush(struct haki_l25_cache *cache, unsigned c, size_t n, uintptr_t site) {
+static void flush(struct haki_l25_cache *cache, unsigned c, size_t n) {
   struct haki_l25_class *k = &cache->cls[c];
   struct page *chain = NULL;
   size_t got = 0;
@@ -122,7 +124,7 @@ static void flush(struct haki_l25_cache *cache, unsigned c, size_t n, uintptr_t 
     got++;
   }
   if (got == 0) return;
-  haki_shards_put(&cache->pool->shards, c, key_of(cache, site), chain, got);
+  haki_shards_put(&cache->pool->shards, c, key_of(cache, k->site), chain, got);
   haki_cell_add(&cache->transfers, 1);
 }
 
@@ -133,7 +135,7 @@ static void keep(struct haki_l25_cache *cache, struct page *p) {
   push_lifo(cache, c, p);
   if (HAK_UNLIKELY(cache->bytes > HAK_KNOB(l25, cache_bytes) ||
                    cache->cls[c].lifo_count >= UINT16_MAX))
-    flush(cache, c, HAK_BATCH, 0);
+    flush(cache, c, HAK_BATCH);
 }
 
 static bool drain_inbound(struct haki_l25_cache *cache) {
@@ -157,7 +159,7 @@ static void age_cache(struct haki_l25_cache *cache) {
   for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
     struct haki_l25_class *k = &cache->cls[c];
     size_t idle = k->low + k->batched;
-    if (idle != 0) flush(cache, c, (idle + 1) / 2, 0);
+    if (idle != 0) flush(cache, c, (idle + 1) / 2);
     k->low = k->lifo_count;
   }
 }
@@ -227,6 +229,7 @@ static struct page *take_cached(struct haki_l25_cache *cache, unsigned c) {
 static struct page *take_shared(struct haki_l25_cache *cache, unsigned c, uintptr_t site) {
   struct haki_l25_class *k = &cache->cls[c];
   if (k->batched == 0) {
+    k->site = site;
     k->batched = (uint16_t)haki_shards_take(&cache->pool->shards, c, key_of(cache, site), k->batch,
                                             HAK_BATCH);
     if (k->batched == 0) return NULL;
@@ -244,7 +247,7 @@ static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
   if (p == NULL) return NULL;
   p->length = n;
   p->size = 0;
-  p->large = cache->pool->large;
+  HAK_PAGE_SET(p, large, cache->pool->large);
   HAK_PAGE_SET(p, flags, 0);
   return p;
 }
@@ -286,7 +289,7 @@ static void flush_all(struct haki_l25_cache *cache) {
   for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
     struct page *p;
     while ((p = haki_ring_pop(&cache->cls[c].ring)) != NULL) push_lifo(cache, c, p);
-    flush(cache, c, SIZE_MAX, 0);
+    flush(cache, c, SIZE_MAX);
     cache->cls[c].low = 0;
   }
   haki_run_close(&cache->run);

@@ -113,7 +113,7 @@ static struct page *take_pooled(struct haki_large *l, struct haki_l25_cache *cac
     haki_l25_give(cache, p);
     return NULL;
   }
-  p->large = l;
+  HAK_PAGE_SET(p, large, l);
   if (r->zero) clear_touched(p, size);
   return p;
 }
@@ -122,13 +122,13 @@ static struct page *take_pooled(struct haki_large *l, struct haki_l25_cache *cac
 static bool give_pooled(struct page *p, struct haki_l25_cache *cache) {
   struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
   if (home == NULL) return false;
-  struct haki_large *l = p->large;
+  struct haki_large *l = HAK_PAGE_GET(p, large);
   struct haki_l25 *pool = home->pool;
   if (haki_quota_tight(pool->quota)) return false;
   if (l->quota != pool->quota) {
     if (!haki_quota_charge(pool->quota, p->size)) return false;
     haki_quota_uncharge(l->quota, p->size);
-    p->large = pool->large;
+    HAK_PAGE_SET(p, large, pool->large);
   }
   haki_l25_give(cache, p);
   return true;
@@ -155,7 +155,7 @@ void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
     }
     haki_quota_note(l->quota, level);
     p->size = size;
-    p->large = l;
+    HAK_PAGE_SET(p, large, l);
   }
   if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, size);
   if (!l->shared) {
@@ -195,7 +195,7 @@ static void give(struct page *p) {
   unsigned kind = haki_page_kind(p);
   size_t length = p->length, size = p->size;
   p->size = 0;
-  p->large = NULL;
+  HAK_PAGE_SET(p, large, NULL);
   HAK_PAGE_SET(p, home, NULL);
   HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
   if (kind != HAK_PAGE_HUGE) haki_run_spread_touched(p, length);
@@ -207,7 +207,7 @@ static void give(struct page *p) {
 }
 
 void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
-  struct haki_large *l = p->large;
+  struct haki_large *l = HAK_PAGE_GET(p, large);
   size_t size = p->size;
   if (!l->shared) haki_list_remove(&p->link);
   COUNT(l, cache, count, -1);
@@ -220,7 +220,7 @@ void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
 
 /* Bytes of the block change from p->size to size. */
 static void resized(struct page *p, size_t size, struct haki_l25_cache *cache) {
-  COUNT(p->large, cache, bytes, size - p->size);
+  COUNT(HAK_PAGE_GET(p, large), cache, bytes, size - p->size);
   p->size = size;
 }
 
@@ -229,7 +229,7 @@ static void shrink(struct page *p, size_t size, struct haki_l25_cache *cache) {
   char *start = haki_page_start(p);
   if (haki_page_kind(p) == HAK_PAGE_RUN) {
     size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
-    if (HAK_PAGE_GET(p, home) != NULL) pages = p->length; /* the pool has it by its class */
+    if (HAK_PAGE_GET(p, home) != NULL) pages = haki_l25_pages(haki_l25_class(pages));
     if (pages < p->length) {
       haki_run_spread_touched(p, p->length);
       haki_pages_give(p + pages, p->length - pages);
@@ -250,8 +250,8 @@ static void shrink(struct page *p, size_t size, struct haki_l25_cache *cache) {
     }
   }
   resized(p, size, cache);
-  COUNT(p->large, cache, in_place, 1);
-  haki_quota_uncharge(p->large->quota, was - size);
+  COUNT(HAK_PAGE_GET(p, large), cache, in_place, 1);
+  haki_quota_uncharge(HAK_PAGE_GET(p, large)->quota, was - size);
 }
 
 static bool grow_in_place(struct page *p, size_t size) {
@@ -282,10 +282,10 @@ static struct page *move_pages(struct page *p, size_t size) {
     return NULL;
   }
   haki_chunks_set_moved(to, chunks);
-  struct haki_large *l = p->large;
+  struct haki_large *l = HAK_PAGE_GET(p, large);
   to->length = chunks;
   to->size = p->size;
-  to->large = l;
+  HAK_PAGE_SET(to, large, l);
   HAK_PAGE_SET(to, home, NULL);
   HAK_PAGE_SET(to, flags, 0);
   HAK_PAGE_SET(to, kind, HAK_PAGE_HUGE);
@@ -306,7 +306,7 @@ void *haki_large_resize(struct page *p, void *ptr, size_t size, struct haki_l25_
     return ptr;
   }
   size_t more = size - p->size;
-  struct haki_large *l = p->large;
+  struct haki_large *l = HAK_PAGE_GET(p, large);
   uint64_t level;
   if (absurd(size) || !haki_quota_reserve(l->quota, more, &level)) return NULL;
   if (grow_in_place(p, size)) {
@@ -335,6 +335,10 @@ void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache) {
 
 static void drop_one(struct haki_large *l, struct page *p) {
   size_t size = p->size;
+  if (haki_page_kind(p) != HAK_PAGE_POOLED) {
+    COUNT(l, (struct haki_l25_cache *)NULL, count, -1);
+    COUNT(l, (struct haki_l25_cache *)NULL, bytes, -size);
+  }
   give(p);
   haki_quota_uncharge(l->quota, size);
 }
@@ -351,14 +355,14 @@ static void drop_shared(struct haki_large *l) {
       size_t n = kind == HAK_CHUNK_SPLIT ? HAK_CHUNK_PAGES : kind == HAK_CHUNK_HUGE;
       for (size_t j = 0; j < n; j++)
         if ((haki_page_is_large(&p[j]) || haki_page_kind(&p[j]) == HAK_PAGE_POOLED) &&
-            p[j].large == l)
+            HAK_PAGE_GET(&p[j], large) == l)
           drop_one(l, &p[j]);
     }
   }
 }
 
-void haki_large_drop(struct haki_large *l) {
-  if (l->shared) drop_shared(l);
+void haki_large_drop(struct haki_large *l, bool any) {
+  if (l->shared && any) drop_shared(l);
   while (!haki_list_empty(&l->blocks))
     haki_large_free(HAK_LIST_OF(l->blocks.next, struct page, link), NULL);
 }
@@ -369,7 +373,7 @@ bool haki_large_ok(struct haki_large *l) {
   if (l->shared) return haki_list_empty(&l->blocks);
   for (hak_list *i = l->blocks.next; i != &l->blocks; i = i->next) {
     struct page *p = HAK_LIST_OF(i, struct page, link);
-    ok = ok && p->large == l && p->size <= room(p);
+    ok = ok && HAK_PAGE_GET(p, large) == l && p->size <= room(p);
     count++;
     bytes += p->size;
   }

@@ -37,8 +37,9 @@ void haki_large_free(struct page *page, struct haki_l25_cache *cache);
 void *haki_large_resize(struct page *page, void *p, size_t size, struct haki_l25_cache *cache);
 /* One reallocation that had to copy: for the statistics. */
 void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache);
-/* Frees all blocks. pre: nobody else uses the arena; its pool has forgotten its own. */
-void haki_large_drop(struct haki_large *l);
+/* Frees all blocks; `any`: a shared arena may have some. cost: then all descriptors of the process.
+ * pre: nobody else uses the arena; its pool has forgotten its own. */
+void haki_large_drop(struct haki_large *l, bool any);
 bool haki_large_ok(struct haki_large *l);
 
 HAK_INLINE bool haki_page_is_large(const struct page *p) {

@@ -80,10 +80,14 @@ static void set_nonempty_bit(struct haki_shards *s, unsigned c, uint32_t i) {
     atomic_fetch_or_explicit(word, bit, memory_order_seq_cst);
 }
 
-/* pre: the lock is held, the list is empty. */
+/* pre: the lock is held, the list is empty. A late haki_shards_put_remote() may have set the bit
+ * after its block was taken. */
 static void clear_nonempty_bit(struct haki_shards *s, unsigned c, uint32_t i,
                                struct haki_shard_list *l) {
-  atomic_fetch_and_explicit(&s->nonempty[c][i / 64], ~(1ull << (i % 64)), memory_order_seq_cst);
+  _Atomic(uint64_t) *word = &s->nonempty[c][i / 64];
+  uint64_t bit = 1ull << (i % 64);
+  if ((atomic_load_explicit(word, memory_order_relaxed) & bit) == 0) return;
+  atomic_fetch_and_explicit(word, ~bit, memory_order_seq_cst);
   HAK_SCHED_POINT("bit cleared");
   /* seq_cst: pairs with haki_shards_put_remote(), which pushes, then looks at the bit */
   if (atomic_load_explicit(&l->remote, memory_order_seq_cst) != NULL) set_nonempty_bit(s, c, i);
@@ -118,7 +122,7 @@ static size_t take_locked(struct haki_shards *s, unsigned c, uint32_t i, struct 
     l->free = haki_page_next(l->free);
   }
   l->count -= (uint32_t)got;
-  if (l->free == NULL && got != 0) clear_nonempty_bit(s, c, i, l);
+  if (l->free == NULL) clear_nonempty_bit(s, c, i, l);
   unlock(l);
   return got;
 }
@@ -130,7 +134,7 @@ static size_t steal(struct haki_shards *s, unsigned c, uint32_t own, struct page
   for (uint32_t w = 0; w < words && tries != 0; w++) {
     uint32_t at = (own / 64 + w) % words;
     uint64_t bits = atomic_load_explicit(&s->nonempty[c][at], memory_order_relaxed);
-    while (bits != 0 && tries-- != 0) {
+    for (; bits != 0 && tries != 0; tries--) {
       uint32_t i = at * 64 + (uint32_t)__builtin_ctzll(bits);
       bits &= bits - 1;
       struct haki_shard_list *l = list_of(s, i, c);
@@ -213,8 +217,8 @@ struct page *haki_shards_shed(struct haki_shards *s, unsigned c, uint32_t i, boo
     l->free = haki_page_next(last);
     haki_page_set_next(last, NULL);
     l->count -= n;
-    if (l->free == NULL) clear_nonempty_bit(s, c, i, l);
   }
+  if (l->free == NULL) clear_nonempty_bit(s, c, i, l);
   unlock(l);
   return chain;
 }
