@@ -63,8 +63,7 @@ bool haki_registry_enter(void);
 void haki_registry_leave(bool entered);
 /* The heap of the calling thread in a shared arena; NULL: no memory, or the thread is exiting. */
 struct haki_heap *haki_thread_heap(struct hak_arena *a);
-/* The calling thread's cache of large blocks for an arena: in its pool, or for a private arena in
- * the default arena's. NULL: none; `make` asks for one. */
+/* The calling thread's cache of large blocks of a shared arena. NULL: none; `make` asks for one. */
 struct haki_l25_cache *haki_arena_cache(struct hak_arena *a, bool make);
 void haki_arena_set_max_shards(struct hak_arena *a, uint32_t most);
 /* The heap for malloc-like calls on a private arena; NULL with errno. */

@@ -209,7 +209,7 @@ static struct haki_l25 *pool_of(struct hak_arena *a) {
 }
 
 struct haki_l25_cache *haki_arena_cache(struct hak_arena *a, bool make) {
-  if (a->is_private) a = &haki_default_arena;
+  if (a->is_private) return NULL;
   struct haki_heap *h = haki_tls_heap;
   while (h != NULL && haki_heap_arena(h) != a) h = h->next_of_thread;
   if (h == NULL && make) h = haki_thread_heap(a);

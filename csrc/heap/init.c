@@ -170,6 +170,8 @@ HAK_COLD const struct hak_core *haki_start(void) {
 
 size_t haki_api_trim(void) {
   haki_trim_thread();
+  struct haki_l25 *pool = atomic_load_explicit(&haki_default_arena.pool, memory_order_acquire);
+  if (pool != NULL) haki_l25_trim(pool, NULL); /* this thread may have no cache there */
   haki_orphans_trim(&haki_default_arena);
   return haki_purge(true);
 }

@@ -13,7 +13,7 @@ enum {
 #if HAK_AUDIT_BUILD
   HAK_RUN_PAGES_MAX = 4, /* without a pool; small, so that tests meet huge blocks early */
 #else
-  HAK_RUN_PAGES_MAX = 16,
+  HAK_RUN_PAGES_MAX = 8, /* from 512 KiB on growing by moving page tables beats copying */
 #endif
 };
 

@@ -12,7 +12,7 @@
 #include "map/meta.h"
 #include "os/os.h"
 
-enum { TICK_OPS = 256, CHECK_OPS = 10000 };
+enum { TICK_OPS = 16, CHECK_OPS = 10000 };
 
 struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large, uint32_t first,
                               uint32_t most) {

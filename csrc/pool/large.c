@@ -84,52 +84,32 @@ static struct page *take_chunks(size_t size, size_t align, bool zero) {
   return p;
 }
 
-/* ---- blocks of the pool: charged there while free, to the arena while in use ---- */
+/* ---- blocks of the pool: charged to the arena whether they are in use or not ---- */
 
 static bool pools(const struct haki_l25_cache *cache, size_t size, size_t align) {
   return cache != NULL && size <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE &&
          align <= HAK_PAGE_SIZE;
 }
 
-/* The block's charge goes from the pool to the arena `l`, as `size` bytes. */
-static bool charge_from_pool(struct haki_large *l, struct haki_l25 *pool, struct page *p,
-                             size_t size) {
-  if (l->quota == pool->quota) { /* it keeps what it has */
-    if (size > p->size && !haki_quota_charge(l->quota, size - p->size)) return false;
-    if (size > p->size) p->size = size;
-    return true;
-  }
-  if (!haki_quota_charge(l->quota, size)) return false;
-  haki_quota_uncharge(pool->quota, p->size);
-  p->size = size;
-  return true;
-}
-
-static struct page *take_pooled(struct haki_large *l, struct haki_l25_cache *cache,
-                                const struct haki_large_request *r, size_t size) {
+static struct page *take_pooled(struct haki_l25_cache *cache, const struct haki_large_request *r,
+                                size_t size) {
   struct page *p = haki_l25_take(cache, size, r->site);
   if (p == NULL) return NULL;
-  if (!charge_from_pool(l, cache->pool, p, size)) {
-    haki_l25_give(cache, p);
-    return NULL;
+  if (size > p->size) {
+    if (!haki_quota_charge(cache->pool->quota, size - p->size)) {
+      haki_l25_give(cache, p);
+      return NULL;
+    }
+    p->size = size;
   }
-  HAK_PAGE_SET(p, large, l);
   if (r->zero) clear_touched(p, size);
   return p;
 }
 
-/* Back to the pool, if the pool's arena may hold it. */
+/* Back to the pool, unless the limit is near. */
 static bool give_pooled(struct page *p, struct haki_l25_cache *cache) {
   struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
-  if (home == NULL) return false;
-  struct haki_large *l = HAK_PAGE_GET(p, large);
-  struct haki_l25 *pool = home->pool;
-  if (haki_quota_tight(pool->quota)) return false;
-  if (l->quota != pool->quota) {
-    if (!haki_quota_charge(pool->quota, p->size)) return false;
-    haki_quota_uncharge(l->quota, p->size);
-    HAK_PAGE_SET(p, large, pool->large);
-  }
+  if (home == NULL || haki_quota_tight(home->pool->quota)) return false;
   haki_l25_give(cache, p);
   return true;
 }
@@ -141,7 +121,7 @@ void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
   size_t size = haki_align_up(r->size + (r->size == 0), HAK_UNIT);
   struct page *p;
   if (pools(cache, size, r->align)) {
-    p = take_pooled(l, cache, r, size);
+    p = take_pooled(cache, r, size);
     if (p == NULL) return NULL;
   } else {
     uint64_t level;
@@ -258,7 +238,9 @@ static bool grow_in_place(struct page *p, size_t size) {
   if (size <= room(p)) return true;
   if (haki_page_kind(p) == HAK_PAGE_RUN) {
     size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
-    if (pages > HAK_RUN_PAGES_MAX || HAK_PAGE_GET(p, home) != NULL) return false;
+    bool pooled = HAK_PAGE_GET(p, home) != NULL;
+    if (pages > (pooled ? (size_t)HAK_L25_PAGES_MAX : (size_t)HAK_RUN_PAGES_MAX)) return false;
+    if (pooled) pages = haki_l25_pages(haki_l25_class(pages)); /* the pool has it by its class */
     haki_run_spread_touched(p, p->length);
     bool ok = haki_pages_extend(p, p->length, pages - p->length);
     if (ok) p->length = pages;

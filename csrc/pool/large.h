@@ -25,8 +25,8 @@ struct haki_large_request {
   uintptr_t site;     /* call site, 0: not known */
   bool zero;
 };
-/* A block; `cache` is the caller's in the pool of the arena, or of the default arena when this one
- * is private; NULL: it has none. NULL: quota or system. */
+/* A block; `cache` is the caller's in the pool of a shared arena, NULL: it has none. NULL: quota or
+ * system. */
 void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
                        const struct haki_large_request *r);
 /* The large block's first page; aborts when p is not the start of one. `page` is p's own. */

@@ -164,7 +164,9 @@ static void empty_slab(struct haki_heap *h, struct page *p) {
   if (!haki_slab_is_empty(p)) return; /* queued: drained first */
   struct haki_slabs *s = h->slabs;
   if ((HAK_PAGE_GET(p, flags) & HAK_PAGE_KEPT) != 0) return;
-  if (s->empty < HAK_KNOB(small, keep) && !haki_quota_tight(h->quota)) {
+  uint64_t most = HAK_KNOB(small, keep);
+  if (h->is_private && most > 1) most = 1; /* many small heaps: what they keep adds up */
+  if (s->empty < most && !haki_quota_tight(h->quota)) {
     s->empty++;
     HAK_PAGE_SET(p, flags, HAK_PAGE_LISTED | HAK_PAGE_KEPT);
   } else {
