@@ -61,6 +61,7 @@ struct haki_heap {
   struct haki_slabs *slabs; /* NULL until the first slab */
   struct haki_quota *quota;
   _Atomic(struct hak_arena *) arena; /* NULL once the arena is destroyed */
+  _Atomic(uint64_t) epoch;           /* raised after each change of arena */
   struct haki_retained *retained;    /* private arenas: empty pages kept by a reset */
   struct haki_nursery nursery;
   _Atomic(uintptr_t) thread; /* who was last seen in a slow path */
@@ -79,18 +80,26 @@ HAK_INLINE struct hak_arena *haki_heap_arena(const struct haki_heap *h) {
 }
 
 /* Owner and arena of a slab that any thread may look at. Meanwhile the slab may be adopted and its
- * former heap's descriptor be pooled, or serve another arena: then the owner has changed too. */
+ * former heap's descriptor be pooled, or serve another arena: then the owner has changed too. It may
+ * even have come back and adopted the slab: then the epoch has changed. spec/models/owner.pml. */
 HAK_INLINE struct haki_heap *haki_slab_owner(const struct page *page, struct hak_arena **arena) {
   for (;;) {
     struct haki_heap *h = haki_page_owner_acquire(page);
+    *arena = NULL;
+    if (HAK_UNLIKELY(h == NULL)) return NULL;
+    uint64_t epoch = atomic_load_explicit(&h->epoch, memory_order_acquire);
     /* acquire: pairs with haki_heap_set_arena(), so that the second look sees the new owner */
-    *arena = h != NULL ? atomic_load_explicit(&h->arena, memory_order_acquire) : NULL;
-    if (HAK_LIKELY(h == haki_page_owner(page))) return h;
+    *arena = atomic_load_explicit(&h->arena, memory_order_acquire);
+    if (HAK_LIKELY(h == haki_page_owner_acquire(page) &&
+                   atomic_load_explicit(&h->epoch, memory_order_relaxed) == epoch))
+      return h;
   }
 }
-/* release: pairs with haki_slab_owner() */
+/* release: pairs with haki_slab_owner(). pre: h has no slab, or the arena none that is in use. */
 HAK_INLINE void haki_heap_set_arena(struct haki_heap *h, struct hak_arena *a) {
+  uint64_t epoch = atomic_load_explicit(&h->epoch, memory_order_relaxed);
   atomic_store_explicit(&h->arena, a, memory_order_release);
+  atomic_store_explicit(&h->epoch, epoch + 1, memory_order_release);
 }
 
 /* Pops a block of class c, or NULL: refill. */

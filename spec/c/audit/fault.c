@@ -173,7 +173,7 @@ static void settle(void) {
 }
 
 static void step_through(unsigned kinds, void (*work)(void)) {
-  CHECK_EQ(set_knob("purge.decay", "0"), 0);
+  CHECK_EQ(set_knob("purge.decay", "0") | set_knob("small.keep", "0"), 0);
   work(); /* once in peace: what stays is the ground level */
   work();
   settle();
