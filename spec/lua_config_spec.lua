@@ -143,7 +143,8 @@ describe("the environment", function()
     local samples = { bool = { "off", false }, count = { "2", 2 }, duration = { "2s", 2 }, bytes = { "1M", 1048576 } }
     local special = {
       ["os.region"] = { "1G", 2 ^ 30 }, ["os.hugepages"] = { "off", "off" }, ["purge.mode"] = { "free", "free" },
-      ["small.refill"] = { "8K", 8192 }, ["arena.owner_check"] = { "on", true }, ["log.level"] = { "0", 0 },
+      ["l25.shard_by"] = { "site", "site" }, ["small.refill"] = { "8K", 8192 },
+      ["arena.owner_check"] = { "on", true }, ["log.level"] = { "0", 0 },
     }
     local env, conf = {}, {}
     for _, knob in ipairs(knobs) do

@@ -65,6 +65,7 @@ void haki_registry_leave(bool entered);
 struct haki_heap *haki_thread_heap(struct hak_arena *a);
 /* The calling thread's cache of large blocks of a shared arena. NULL: none; `make` asks for one. */
 struct haki_l25_cache *haki_arena_cache(struct hak_arena *a, bool make);
+uint32_t haki_arena_first_shards(struct hak_arena *a); /* of its pool, once it has one */
 void haki_arena_set_max_shards(struct hak_arena *a, uint32_t most);
 /* The heap for malloc-like calls on a private arena; NULL with errno. */
 struct haki_heap *haki_private_heap(struct hak_arena *a);

@@ -190,17 +190,21 @@ size_t haki_trim_thread(void) {
 
 /* ---- large blocks ---- */
 
+uint32_t haki_arena_first_shards(struct hak_arena *a) {
+  uint32_t most = atomic_load_explicit(&a->max_shards, memory_order_relaxed);
+  uint32_t first = (uint32_t)HAK_KNOB(l25, initial_shards);
+  if (first > most) first = most;
+  return 1u << (31 - __builtin_clz(first)); /* a power of two */
+}
+
 static struct haki_l25 *pool_of(struct hak_arena *a) {
   struct haki_l25 *shared = atomic_load_explicit(&a->pool, memory_order_acquire);
   if (HAK_LIKELY(shared != NULL)) return shared;
   uint32_t most = atomic_load_explicit(&a->max_shards, memory_order_relaxed);
-  uint32_t first = (uint32_t)HAK_KNOB(l25, initial_shards);
-  if (first > most) first = most;
-  first = 1u << (31 - __builtin_clz(first));
   haki_lock(&haki_heaps_lock);
   shared = atomic_load_explicit(&a->pool, memory_order_relaxed);
   if (shared == NULL) {
-    shared = haki_l25_new(&a->quota, &a->large, first, most);
+    shared = haki_l25_new(&a->quota, &a->large, haki_arena_first_shards(a), most);
     /* release: pairs with the load above */
     atomic_store_explicit(&a->pool, shared, memory_order_release);
   }

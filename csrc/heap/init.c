@@ -91,7 +91,8 @@ static void start_here(void) {
     haki_arena_init_default();
     HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
     HAK_LOG(HAK_LOG_INFO, "[L2.5_POOL] Initialized (shards=%u, max=%u)",
-            (unsigned)HAK_KNOB(l25, initial_shards), (unsigned)HAK_KNOB(l25, max_shards));
+            haki_arena_first_shards(&haki_default_arena),
+            atomic_load_explicit(&haki_default_arena.max_shards, memory_order_relaxed));
     atomic_store_explicit(&started, true, memory_order_relaxed);
     errno = saved;
   }

@@ -1,5 +1,6 @@
 /* l25.c - the pool of large blocks at work: knobs, statistics, charges, sizes, threads.
- * Why:   a free block lies in a ring, a list, a batch, a shard or on its way: each must give it back.
+ * Why:   a free block lies in a ring, a list, a batch, a shard or on its way: each must give it
+ *        back.
  * Not:   shards by themselves (shards.c), the limits of an arena (quota.c).
  * Start: free_blocks_are_charged_and_cached. */
 #include "check.h"
@@ -29,7 +30,7 @@ static void wave(hak_arena *a, size_t n, size_t size) {
   for (size_t i = 0; i < n; i++) hak_free(p[i]);
 }
 
-TEST(initial_shards_effect) {
+TEST(l25_initial_shards_effect) {
   const char *text[] = {"1", "4", "7", "8"};
   unsigned want[] = {1, 4, 4, 8};
   for (int i = 0; i < 4; i++) {
@@ -42,7 +43,7 @@ TEST(initial_shards_effect) {
   }
 }
 
-TEST(max_shards_effect) {
+TEST(l25_max_shards_effect) {
   const char *name = "l25.max_shards", *two = "2", *sixteen = "16";
   knob("l25.initial_shards", "8");
   hak_arena *before = shared();
@@ -73,7 +74,7 @@ static void *one_block_at_a_site(void *unused) {
   return unused;
 }
 
-TEST(shard_by_effect) {
+TEST(l25_shard_by_effect) {
   const char *words[] = {"site", "thread", "both"};
   knob("l25.max_shards", "64");
   knob("l25.initial_shards", "64");
@@ -85,8 +86,8 @@ TEST(shard_by_effect) {
     for (int i = 0; i < 8; i++) finish(t[i]);
     unsigned shards = 0, load = 0;
     for (int i = 0; i < 64; i++) {
-      unsigned n = atomic_exchange(
-          &hak_arena_default()->pool->shards.segment[0][i].list[C].load, 0);
+      unsigned n =
+          atomic_exchange(&hak_arena_default()->pool->shards.segment[0][i].list[C].load, 0);
       shards += n != 0;
       load += n;
     }
@@ -110,12 +111,12 @@ static uint64_t transfers_of_a_wave(const char *cache_bytes) {
   return n;
 }
 
-TEST(cache_bytes_effect) {
+TEST(l25_cache_bytes_effect) {
   CHECK_EQ(transfers_of_a_wave("2MiB"), 0);
   CHECK_CMP(transfers_of_a_wave("0"), >, 20);
 }
 
-TEST(decay_effect) {
+TEST(l25_decay_effect) {
   knob("l25.cache_bytes", "0");
   knob("l25.decay", "1h");
   hak_arena *a = shared();
@@ -318,6 +319,9 @@ TEST(a_shrunk_block_keeps_no_more_than_its_class) {
   fill(p, MIB, 7);
   CHECK(hak_arena_realloc(a, p, 600 * KIB) == p);
   CHECK_EQ(haki_page_of(p)->length, 10);
+  CHECK(hak_arena_realloc(a, p, 900 * KIB) == p); /* the pages behind it are free now */
+  CHECK_EQ(haki_page_of(p)->length, 16);
+  CHECK(intact_part(p, 600 * KIB, MIB, 7));
   CHECK(hak_arena_realloc(a, p, 40 * KIB) == p);
   CHECK_EQ(haki_page_of(p)->length, 1);
   CHECK(intact_part(p, 40 * KIB, MIB, 7));

@@ -123,7 +123,7 @@ TEST(another_shard_is_found_by_its_bit) {
   haki_shards_destroy(&pool);
 }
 
-TEST(shard_mix_effect) {
+TEST(l25_shard_mix_effect) {
   for (int mixed = 0; mixed < 2; mixed++) {
     knob("l25.shard_mix", mixed ? "on" : "off");
     memset(&pool, 0, sizeof pool);
@@ -261,7 +261,7 @@ TEST(a_lower_most_stops_growth_and_removes_nothing) {
   CHECK_EQ(haki_shards_count(&pool), 16);
 }
 
-TEST(dynamic_effect) {
+TEST(l25_dynamic_effect) {
   eager();
   open_shards(2, 64);
   knob("l25.dynamic", "off");
@@ -272,7 +272,7 @@ TEST(dynamic_effect) {
   CHECK(haki_shards_check(&pool));
 }
 
-TEST(check_interval_effect) {
+TEST(l25_check_interval_effect) {
   eager();
   knob("l25.check_interval", "1h");
   open_shards(2, 64);
@@ -283,7 +283,7 @@ TEST(check_interval_effect) {
   CHECK(haki_shards_check(&pool));
 }
 
-TEST(contention_threshold_effect) {
+TEST(l25_contention_threshold_effect) {
   eager();
   open_shards(64, 1024);
   knob("l25.contention_threshold", "6");
@@ -302,7 +302,7 @@ TEST(contention_threshold_effect) {
   CHECK_STR(heard[1], "[L2.5_POOL] Expanded shards: 64 \xe2\x86\x92 128");
 }
 
-TEST(wait_threshold_effect) {
+TEST(l25_wait_threshold_effect) {
   struct page *out[1];
   eager();
   knob("l25.contention_threshold", "1000000");

@@ -2,7 +2,7 @@
  *
  * Why:   a reader takes the count and a shard without a lock; nothing it can reach may be half made,
  *        moved or freed, and of two threads that find the directory too small one makes it larger.
- * Of:    the directory that a sharded pool needs (SEGMENTS doublings, one segment each); the order of
+ * Of:    grow() and list_of() in csrc/pool/shard.c (SEGMENTS doublings, one segment each); the order of
  *        steps is that of add_region() in csrc/map/region.c, growth failing half-way included.
  * Not:   weak memory; the shards' contents.
  *
