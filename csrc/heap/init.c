@@ -55,23 +55,37 @@ static struct haki_lock *const fork_locks[] = {
 };
 
 /* pre: REGISTRY and ARENA held. */
-static void each_pool(void (*visit)(struct haki_shards *)) {
+static void each_pool(void (*visit)(struct hak_arena *a, struct haki_l25 *pool)) {
   for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
-    struct haki_l25 *pool = HAK_LIST_OF(l, struct hak_arena, link)->pool;
-    if (pool != NULL) visit(&pool->shards);
+    struct hak_arena *a = HAK_LIST_OF(l, struct hak_arena, link);
+    struct haki_l25 *pool = a->pool;
+    if (pool != NULL) visit(a, pool);
   }
+}
+
+static void lock_pool(struct hak_arena *a, struct haki_l25 *pool) {
+  (void)a;
+  haki_shards_lock_all(&pool->shards);
+}
+static void unlock_pool(struct hak_arena *a, struct haki_l25 *pool) {
+  (void)a;
+  haki_shards_unlock_all(&pool->shards);
+}
+static void inherit_pool(struct hak_arena *a, struct haki_l25 *pool) {
+  haki_shards_unlock_all(&pool->shards);
+  haki_l25_after_fork(pool, haki_arena_cache(a, false));
 }
 
 static void before_fork(void) {
   for (size_t i = 0; i < HAK_COUNT_OF(fork_locks); i++) haki_lock(fork_locks[i]);
-  each_pool(haki_shards_lock_all);
+  each_pool(lock_pool);
 }
 static void in_parent(void) {
-  each_pool(haki_shards_unlock_all);
+  each_pool(unlock_pool);
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_unlock(fork_locks[i]);
 }
 static void in_child(void) {
-  each_pool(haki_shards_unlock_all);
+  each_pool(inherit_pool);
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_lock_reinit(fork_locks[i]);
   HAK_STAT_ADD(forks, children, 1);
 }

@@ -29,17 +29,17 @@ struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large
 struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool) {
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
   for (; c != NULL; c = c->next) {
-    uint32_t dead = 0;
+    uint32_t dead = HAK_L25_FREE;
     /* acquire: pairs with haki_l25_leave() */
-    if (atomic_compare_exchange_strong_explicit(&c->alive, &dead, 1, memory_order_acquire,
-                                                memory_order_relaxed))
+    if (atomic_compare_exchange_strong_explicit(&c->alive, &dead, HAK_L25_ALIVE,
+                                                memory_order_acquire, memory_order_relaxed))
       return c;
   }
   c = haki_meta_alloc(sizeof *c);
   if (c == NULL) return NULL;
   c->pool = pool;
   c->aged = haki_os_now_coarse();
-  atomic_store_explicit(&c->alive, 1, memory_order_relaxed);
+  atomic_store_explicit(&c->alive, HAK_L25_ALIVE, memory_order_relaxed);
   c->next = atomic_load_explicit(&pool->caches, memory_order_relaxed);
   /* release: pairs with the walks over the list */
   while (!atomic_compare_exchange_weak_explicit(&pool->caches, &c->next, c, memory_order_release,
@@ -167,7 +167,7 @@ static void age_cache(struct haki_l25_cache *cache) {
 static void age_dead_caches(struct haki_l25 *pool) {
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
   for (; c != NULL; c = c->next) {
-    if (atomic_load_explicit(&c->alive, memory_order_relaxed) != 0) continue;
+    if (atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE) continue;
     struct page *p = haki_inbox_take(&c->inbound);
     while (p != NULL) {
       struct page *next = haki_page_next(p);
@@ -275,7 +275,7 @@ HAK_HOT void haki_l25_give(struct haki_l25_cache *cache, struct page *p) {
   if (HAK_LIKELY(home == cache && cache != NULL)) {
     keep(cache, p);
     if (HAK_UNLIKELY(++cache->ops >= TICK_OPS)) tick(cache);
-  } else if (atomic_load_explicit(&home->alive, memory_order_relaxed) != 0) {
+  } else if (atomic_load_explicit(&home->alive, memory_order_relaxed) == HAK_L25_ALIVE) {
     haki_inbox_push(&home->inbound, p);
   } else {
     haki_shards_put_remote(&home->pool->shards, class_of(p), (uintptr_t)home >> 6, p);
@@ -298,7 +298,14 @@ static void flush_all(struct haki_l25_cache *cache) {
 void haki_l25_leave(struct haki_l25_cache *cache) {
   flush_all(cache);
   /* release: pairs with haki_l25_join(). What arrives inbound from now on is found by ageing. */
-  atomic_store_explicit(&cache->alive, 0, memory_order_release);
+  atomic_store_explicit(&cache->alive, HAK_L25_FREE, memory_order_release);
+}
+
+void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine) {
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next)
+    if (c != mine && atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE)
+      atomic_store_explicit(&c->alive, HAK_L25_LOST, memory_order_relaxed);
 }
 
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache) {

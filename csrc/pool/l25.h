@@ -51,7 +51,13 @@ struct haki_l25_cache {
   hak_cell takes, hits, remote_frees, transfers;
   struct haki_l25_cache *next; /* in pool->caches */
   _Alignas(HAK_CACHE_LINE) haki_inbox inbound;
-  _Atomic(uint32_t) alive; /* a thread has it */
+  _Atomic(uint32_t) alive; /* enum haki_l25_life */
+};
+
+enum haki_l25_life {
+  HAK_L25_FREE,  /* the next thread that joins takes it */
+  HAK_L25_ALIVE, /* a thread has it */
+  HAK_L25_LOST,  /* in a forked child: its thread is not there, and was perhaps half-way through */
 };
 
 struct haki_l25 {
@@ -81,6 +87,8 @@ void haki_l25_give(struct haki_l25_cache *cache, struct page *p);
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache);
 /* Ages the shards and the caches of exited threads when their time has come. */
 void haki_l25_age(struct haki_l25 *pool);
+/* In a forked child, where `mine` is the only cache with a thread. */
+void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine);
 /* Forgets all blocks: their pages have been given back. pre: no other user. */
 void haki_l25_forget(struct haki_l25 *pool);
 /* After forget: gives the memory of pool and caches back. */

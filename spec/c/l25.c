@@ -489,3 +489,28 @@ TEST(forks_under_load_keep_the_pool) {
   for (int i = 0; i < 4; i++) finish(t[i]);
   clear_slots();
 }
+
+static void *holds_a_block(void *out) {
+  *(void **)out = hak_malloc(BLOCK);
+  pthread_barrier_wait(&gate);
+  pthread_barrier_wait(&gate);
+  return NULL;
+}
+/* The child has no thread for the cache that the block came from: it goes to a shard. */
+TEST(blocks_of_lost_threads_come_back_in_a_child) {
+  void *block = NULL;
+  pthread_barrier_init(&gate, NULL, 2);
+  pthread_t t = start(holds_a_block, &block);
+  pthread_barrier_wait(&gate);
+  hak_free(hak_malloc(1)); /* this thread has a heap, no cache */
+  pid_t child = fork();
+  if (child == 0) {
+    hak_free(block);
+    bool back = hak_malloc(BLOCK) == block;
+    _exit(back ? 0 : 1);
+  }
+  reap(child);
+  pthread_barrier_wait(&gate);
+  finish(t);
+  hak_free(block);
+}
