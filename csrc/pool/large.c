@@ -345,8 +345,11 @@ static void drop_shared(struct haki_large *l) {
 
 void haki_large_drop(struct haki_large *l, bool any) {
   if (l->shared && any) drop_shared(l);
-  while (!haki_list_empty(&l->blocks))
-    haki_large_free(HAK_LIST_OF(l->blocks.next, struct page, link), NULL);
+  while (!haki_list_empty(&l->blocks)) { /* no purge here: whoever drops an arena is in a hurry */
+    struct page *p = HAK_LIST_OF(l->blocks.next, struct page, link);
+    haki_list_remove(&p->link);
+    drop_one(l, p);
+  }
 }
 
 bool haki_large_ok(struct haki_large *l) {
