@@ -234,6 +234,13 @@ void haki_chunks_set_moved(struct page *first, size_t n) {
   haki_unlock(&haki_chunk_lock);
 }
 
+bool haki_chunks_one_mapping(struct page *first, size_t n) {
+  const struct chunk *c = haki_chunk_of_page(haki_page_region(first), first);
+  for (size_t i = 0; i < n; i++) /* the caller's own: no lock needed to read */
+    if (c[i].moved || c[i].huge_asked) return n == 1;
+  return true;
+}
+
 void haki_chunks_release(struct haki_region *r, struct chunk *c, size_t n) {
   for (size_t i = 0; i < n; i++) {
     enum chunk_kind kind = c[i].spare != 0 ? HAK_CHUNK_SPARE : HAK_CHUNK_NONE;

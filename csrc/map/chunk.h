@@ -33,6 +33,8 @@ struct page *haki_chunks_take(size_t n, size_t align);
 void haki_chunks_give(struct page *first, size_t n, size_t bytes);
 bool haki_chunks_extend(struct page *first, size_t n, size_t more);
 void haki_chunks_set_moved(struct page *first, size_t n);
+/* May the kernel move the page tables of n chunks in one go? */
+bool haki_chunks_one_mapping(struct page *first, size_t n);
 /* The chunk-aligned first page of the huge block that covers p; NULL: none does. */
 struct page *haki_chunks_head(const void *p);
 

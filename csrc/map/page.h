@@ -109,7 +109,7 @@ struct chunk {
   uint8_t bucket;
   bool queued;     /* in that queue */
   bool committed;  /* readable and writable */
-  bool moved;      /* its mapping was moved here: made fresh when given back */
+  bool moved;      /* its mapping was moved here: made fresh when purged */
   bool huge_asked; /* huge pages asked for */
   bool lazy;       /* MADV_FREE may have left memory in pages that are not dirty */
 };

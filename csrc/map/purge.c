@@ -43,9 +43,12 @@ static size_t purge_spare(struct haki_region *r, struct chunk *c) {
   }
   haki_unlock(&haki_chunk_lock);
   if (bytes == 0) return 0;
-  bool zeroed = false;
-  haki_os_purge(haki_page_start(haki_chunk_pages(r, c)), bytes, false, &zeroed);
+  char *start = haki_page_start(haki_chunk_pages(r, c));
+  /* page tables were moved here: a fresh mapping joins its neighbours again */
+  bool fresh = c->moved && haki_os_refresh(start, HAK_CHUNK_SIZE), zeroed = fresh;
+  if (!fresh) haki_os_purge(start, bytes, false, &zeroed);
   haki_lock(&haki_chunk_lock);
+  if (fresh) c->moved = c->huge_asked = false;
   if (zeroed) {
     c->spare = 0;
   } else {
@@ -182,8 +185,6 @@ void haki_purge_tick(void) {
 void haki_chunks_give(struct page *first, size_t n, size_t bytes) {
   struct haki_region *r = haki_page_region(first);
   struct chunk *c = haki_chunk_of_page(r, first);
-  bool moved = c->moved || (n > 1 && c[n - 1].moved); /* ours alone: no lock needed to read */
-  bool fresh = moved && haki_os_refresh(haki_page_start(first), n << HAK_CHUNK_SHIFT);
   size_t units = haki_align_up(bytes, HAK_UNIT) / HAK_UNIT;
   uint64_t now = haki_os_now_coarse();
   haki_lock(&haki_chunk_lock);
@@ -192,10 +193,9 @@ void haki_chunks_give(struct page *first, size_t n, size_t bytes) {
     size_t seen = HAK_PAGE_GET(&first[i * HAK_CHUNK_PAGES], touched);
     units -= mine;
     HAK_PAGE_SET(&first[i * HAK_CHUNK_PAGES], touched, 0);
-    c[i].spare = fresh ? 0 : (uint16_t)(mine > seen ? mine : seen);
+    c[i].spare = (uint16_t)(mine > seen ? mine : seen);
     if (c[i].spare != 0) haki_chunk_queue(&c[i], now);
     c[i].since = now; /* also if it is in the queue from an earlier block */
-    if (fresh) c[i].moved = c[i].huge_asked = false;
   }
   haki_chunks_release(r, c, n);
   haki_unlock(&haki_chunk_lock);

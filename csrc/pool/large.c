@@ -253,20 +253,39 @@ static bool grow_in_place(struct page *p, size_t size) {
   return true;
 }
 
-/* Moves the pages of a huge block to a longer range of chunks. */
+/* Page tables of n chunks move from p to `to`. Chunks that were moved before are mappings of their
+ * own, and the kernel moves one mapping at a time: then chunk by chunk, and what it refuses half-way
+ * is copied. False: nothing has moved. */
+static bool move_chunks(struct page *p, struct page *to, size_t n) {
+  size_t step = haki_chunks_one_mapping(p, n) ? n : 1, bytes = step << HAK_CHUNK_SHIFT;
+  char *from = haki_page_start(p), *dest = haki_page_start(to);
+  for (size_t i = 0; i < n; i += step, from += bytes, dest += bytes) {
+    bool moved = haki_os_move_pages(from, dest, bytes);
+    if (!moved && i == 0) return false;
+    size_t left = p->size - (i << HAK_CHUNK_SHIFT);
+    if (!moved) memcpy(dest, from, left < bytes ? left : bytes);
+    for (size_t k = i; k < i + step; k++)
+      HAK_PAGE_SET(&p[k * HAK_CHUNK_PAGES], touched, moved ? 0 : HAK_CHUNK_UNITS);
+  }
+  p->size = 0; /* what it holds yet is in `touched` */
+  haki_chunks_set_moved(to, n);
+  return true;
+}
+
+/* A huge block moves to a longer range of chunks, and its memory with it. */
 static struct page *move_pages(struct page *p, size_t size) {
   if (haki_page_kind(p) != HAK_PAGE_HUGE || HAK_KNOB(large, remap) == 0) return NULL;
   size_t chunks = haki_align_up(size, HAK_CHUNK_SIZE) >> HAK_CHUNK_SHIFT;
   struct page *to = haki_chunks_take(chunks, 1);
   if (to == NULL) return NULL;
-  if (!haki_os_move_pages(haki_page_start(p), haki_page_start(to), p->size)) {
+  size_t was = p->size;
+  if (!move_chunks(p, to, p->length)) {
     haki_chunks_give(to, chunks, 0);
     return NULL;
   }
-  haki_chunks_set_moved(to, chunks);
   struct haki_large *l = HAK_PAGE_GET(p, large);
   to->length = chunks;
-  to->size = p->size;
+  to->size = was;
   HAK_PAGE_SET(to, large, l);
   HAK_PAGE_SET(to, home, NULL);
   HAK_PAGE_SET(to, flags, 0);
@@ -276,7 +295,6 @@ static struct page *move_pages(struct page *p, size_t size) {
     haki_list_insert(&l->blocks, &to->link);
     haki_list_remove(&p->link);
   }
-  p->size = 0; /* its memory has gone: nothing to purge */
   give(p);
   return to;
 }
