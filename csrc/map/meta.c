@@ -61,5 +61,24 @@ void haki_meta_free(void *ptr, size_t size) {
   atomic_fetch_sub_explicit(&bytes, size, memory_order_relaxed);
 }
 
+void *haki_meta_pages(size_t size) {
+  size = haki_align_up(size, 4096);
+  if (haki_fault_hit(HAK_FAULT_META)) return NULL;
+  void *p = haki_os_reserve(size, 4096);
+  if (p == NULL) return NULL;
+  if (!haki_os_commit(p, size)) {
+    haki_os_release(p, size);
+    return NULL;
+  }
+  haki_meta_add(size);
+  return p;
+}
+
+void haki_meta_pages_free(void *p, size_t size) {
+  size = haki_align_up(size, 4096);
+  haki_os_release(p, size);
+  haki_meta_add(-size);
+}
+
 size_t haki_meta_bytes(void) { return atomic_load_explicit(&bytes, memory_order_relaxed); }
 void haki_meta_add(size_t n) { atomic_fetch_add_explicit(&bytes, n, memory_order_relaxed); }

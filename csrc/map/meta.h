@@ -14,6 +14,9 @@
  * type-stability matters, or use a pool of your own. */
 void *haki_meta_alloc(size_t size);
 void haki_meta_free(void *p, size_t size);
+/* Whole pages for tables that come and go: any size, zeroed, given back to the system. */
+void *haki_meta_pages(size_t size);
+void haki_meta_pages_free(void *p, size_t size);
 /* Bytes taken from the system for descriptors, page descriptors included. */
 size_t haki_meta_bytes(void);
 void haki_meta_add(size_t bytes); /* descriptors that live elsewhere */

@@ -27,6 +27,7 @@ bool haki_os_refresh(void *p, size_t size);
 /* Asks for huge pages in a committed range; false: not to be had. */
 bool haki_os_hugepages(void *p, size_t size);
 uint64_t haki_os_now_coarse(void);  /* ns, monotonic, about 4 ms steps, cheap */
+uint64_t haki_os_now(void);         /* ns, monotonic, precise, 20 ns a call: not on a hot path */
 size_t haki_os_resident(void);      /* RSS in bytes; 0 when unknown */
 size_t haki_os_memory(void);        /* RAM and swap of the machine; SIZE_MAX when unknown */
 size_t haki_os_address_limit(void); /* RLIMIT_AS, SIZE_MAX when none */

@@ -191,6 +191,12 @@ uint64_t haki_os_now_coarse(void) {
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+uint64_t haki_os_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* The second number of /proc/self/statm. */
 size_t haki_os_resident(void) {
   char text[128];

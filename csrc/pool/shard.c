@@ -8,14 +8,13 @@
 #include "pool/shard.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include "base/knob.h"
 #include "base/log.h"
 #include "map/meta.h"
 #include "os/os.h"
 
-enum { PROBES = 4, STEALS = 8, SPINS = 64 };
+enum { PROBES = 4, STEALS = 8 };
 
 /* ---- look-up ---- */
 
@@ -45,31 +44,14 @@ static struct haki_shard_list *list_of(struct haki_shards *s, uint32_t i, unsign
 /* ---- locks ---- */
 
 static bool try_lock(struct haki_shard_list *l) {
-  uint32_t open = 0;
-  bool ok = atomic_load_explicit(&l->lock, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong_explicit(&l->lock, &open, 1, memory_order_acquire,
-                                                    memory_order_relaxed);
+  bool ok = haki_spin_try(&l->lock);
   atomic_fetch_add_explicit(&l->ops, 1, memory_order_relaxed);
   if (!ok) atomic_fetch_add_explicit(&l->waits, 1, memory_order_relaxed);
   return ok;
 }
 
-static void lock(struct haki_shard_list *l) {
-  for (uint32_t i = 0;; i++) {
-    uint32_t open = 0;
-    if (atomic_compare_exchange_weak_explicit(&l->lock, &open, 1, memory_order_acquire,
-                                              memory_order_relaxed))
-      return;
-    if (i % SPINS == SPINS - 1)
-      sched_yield(); /* the holder may have been preempted */
-    else
-      haki_pause();
-  }
-}
-
-static void unlock(struct haki_shard_list *l) {
-  atomic_store_explicit(&l->lock, 0, memory_order_release);
-}
+static void lock(struct haki_shard_list *l) { haki_spin_lock(&l->lock); }
+static void unlock(struct haki_shard_list *l) { haki_spin_unlock(&l->lock); }
 
 /* ---- bits ---- */
 
@@ -225,20 +207,8 @@ struct page *haki_shards_shed(struct haki_shards *s, unsigned c, uint32_t i, boo
 
 /* ---- the registry ---- */
 
-static struct haki_shard *new_segment(uint32_t n) {
-  size_t bytes = haki_align_up(n * sizeof(struct haki_shard), 4096);
-  if (haki_fault_hit(HAK_FAULT_META)) return NULL;
-  struct haki_shard *p = haki_os_reserve(bytes, 4096);
-  if (p != NULL && !haki_os_commit(p, bytes)) {
-    haki_os_release(p, bytes);
-    p = NULL;
-  }
-  if (p != NULL) haki_meta_add(bytes);
-  return p; /* zero: locks open, lists empty */
-}
-
 bool haki_shards_init(struct haki_shards *s, uint32_t first, uint32_t most) {
-  struct haki_shard *segment = new_segment(first);
+  struct haki_shard *segment = haki_meta_pages(first * sizeof *segment); /* zero: open, empty */
   if (segment == NULL) return false;
   s->first = first;
   atomic_store_explicit(&s->most, most, memory_order_relaxed);
@@ -256,9 +226,7 @@ void haki_shards_destroy(struct haki_shards *s) {
   for (uint32_t k = 0; k < HAK_SHARD_SEGMENTS; k++) {
     struct haki_shard *p = atomic_load_explicit(&s->segment[k], memory_order_relaxed);
     if (p == NULL) continue;
-    size_t bytes = haki_align_up(segment_shards(s, k) * sizeof *p, 4096);
-    haki_os_release(p, bytes);
-    haki_meta_add(-bytes);
+    haki_meta_pages_free(p, segment_shards(s, k) * sizeof *p);
     atomic_store_explicit(&s->segment[k], NULL, memory_order_relaxed);
   }
 }
@@ -268,7 +236,7 @@ static bool grow(struct haki_shards *s) {
   uint32_t count = haki_shards_count(s);
   if (count * 2 > atomic_load_explicit(&s->most, memory_order_relaxed)) return false;
   uint32_t k = 32u - (uint32_t)__builtin_clz(count / s->first);
-  struct haki_shard *segment = new_segment(count);
+  struct haki_shard *segment = haki_meta_pages(count * sizeof *segment);
   if (segment == NULL) {
     atomic_fetch_add_explicit(&s->failures, 1, memory_order_relaxed);
     HAK_LOG(HAK_LOG_WARN, "[L2.5_POOL] No memory to expand shards: %u stay", count);
@@ -346,12 +314,7 @@ bool haki_shards_check(struct haki_shards *s) {
 /* ---- fork ---- */
 
 void haki_shards_lock_all(struct haki_shards *s) {
-  uint32_t idle = 0;
-  while (!atomic_compare_exchange_weak_explicit(&s->growing, &idle, 1, memory_order_acquire,
-                                                memory_order_relaxed)) {
-    idle = 0;
-    sched_yield();
-  }
+  haki_spin_lock(&s->growing);
   for (uint32_t i = 0; i < haki_shards_count(s); i++)
     for (unsigned c = 0; c < HAK_L25_CLASSES; c++) lock(list_of(s, i, c));
 }

@@ -15,6 +15,7 @@
 #ifndef HAK_SHARD_H
 #define HAK_SHARD_H
 
+#include "base/spin.h"
 #include "pool/inbox.h"
 
 enum {
@@ -33,7 +34,7 @@ HAK_INLINE size_t haki_l25_pages(unsigned c) { return c < 8 ? c + 1 : 2 * (size_
 
 /* One class of one shard, on cache lines of its own. */
 struct haki_shard_list {
-  _Alignas(2 * HAK_CACHE_LINE) _Atomic(uint32_t) lock;
+  _Alignas(2 * HAK_CACHE_LINE) haki_spin lock;
   uint32_t count;    /* in `free`; under the lock */
   struct page *free; /* under the lock */
   haki_inbox remote; /* freed without the lock */
@@ -51,7 +52,7 @@ struct haki_shards {
   _Atomic(uint32_t) count; /* power of two; release: pairs with haki_shards_count() */
   uint32_t first;          /* shards in segment 0 */
   _Atomic(uint32_t) most;  /* l25.max_shards */
-  _Atomic(uint32_t) growing;
+  haki_spin growing;
   _Atomic(uint64_t) nonempty[HAK_L25_CLASSES][HAK_SHARD_WORDS];
   _Atomic(uintptr_t) last_user; /* a thread */
   _Atomic(uint32_t) several;    /* another one came since the last check */
