@@ -3,7 +3,7 @@
 local LAYERS = { "include", "base", "os", "map", "pool", "heap", "edge", "bench", "tools" }
 -- In layers with an order, a file may include those listed before it.
 local ORDER = {
-  base = { "port", "list", "error", "debug", "log", "knob", "stat" },
+  base = { "port", "list", "spin", "error", "debug", "log", "knob", "stat" },
 }
 
 local rank, place = {}, {}
