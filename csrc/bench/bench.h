@@ -20,11 +20,13 @@
 #ifdef USE_MALLOC
 #define BENCH_ALLOCATOR "malloc"
 #define bench_malloc(n) malloc(n)
+#define bench_malloc_site(n, site) ((void)(site), malloc(n))
 #define bench_free(p) free(p)
 #else
 #include "include/hakmem.h"
 #define BENCH_ALLOCATOR "hakmem"
 #define bench_malloc(n) hak_malloc(n)
+#define bench_malloc_site(n, site) hak_malloc_site(n, site)
 #define bench_free(p) hak_free(p)
 #endif
 
@@ -141,6 +143,7 @@ struct maker {
   const uint32_t *sizes; /* BENCH_SIZES of them */
   size_t next;
   uint64_t tag; /* the thread's number in the upper bits */
+  size_t sites; /* 0: where it calls from; else it names one of so many call sites, in turn */
   bool touch_all;
 };
 
@@ -151,13 +154,19 @@ static inline void bench_draw_sizes(uint32_t *sizes, uint64_t seed, size_t min, 
   }
 }
 
-static inline struct maker bench_maker(const uint32_t *sizes, size_t thread, bool touch_all) {
-  return (struct maker){sizes, thread * 997, (uint64_t)(thread + 1) << 40, touch_all};
+static inline struct maker bench_maker(const uint32_t *sizes, size_t thread, size_t sites,
+                                       bool touch_all) {
+  return (struct maker){sizes, thread * 997, (uint64_t)(thread + 1) << 40, sites, touch_all};
 }
+
+/* What might be the address of a call. */
+static inline uintptr_t bench_site(size_t number) { return 0x400000 + 16 * (uintptr_t)number; }
 
 static inline struct block block_make(struct maker *m) {
   size_t size = m->sizes[m->next++ % BENCH_SIZES];
-  struct block b = {bench_malloc(size), ++m->tag};
+  struct block b = {
+      m->sites == 0 ? bench_malloc(size) : bench_malloc_site(size, bench_site(m->next % m->sites)),
+      ++m->tag};
   if (b.p == NULL) bench_die("out of memory");
   if (m->touch_all) {
     for (size_t i = BENCH_PAGE; i < size; i += BENCH_PAGE) b.p[i] = 1;

@@ -104,7 +104,7 @@ static void run(void) {
   bench_draw_sizes(sizes, blocks_given.seed, blocks_given.smallest, blocks_given.largest);
   for (size_t i = 0; i < blocks_given.threads; i++) {
     all[i].number = i;
-    all[i].maker = bench_maker(sizes, i, blocks_given.touch_all);
+    all[i].maker = bench_maker(sizes, i, blocks_given.sites, blocks_given.touch_all);
     all[i].random = bench_seed(blocks_given.seed, i + 1);
     all[i].slot = bench_map(blocks_given.live * sizeof *all[i].slot);
   }
@@ -130,7 +130,7 @@ static void list(const struct pattern *p) {
 static void usage(void) {
   fprintf(stderr,
           "usage: blocks PATTERN [--sizes=MIN-MAX] [--live=N] [--threads=N] [--touch=first|all] "
-          "[--ms=N] [--ops=N] [--seed=N] [--stats]\n"
+          "[--ms=N] [--ops=N] [--seed=N] [--sites=N] [--stats]\n"
           "       blocks touch MIB\n");
   list(blocks_solo);
   list(blocks_crew);
@@ -165,6 +165,7 @@ static bool set_option(const char *argument) {
   if ((v = value_of(argument, "--ms=")) != NULL) return bench_count(v, 5, 86400000, &s->ms);
   if ((v = value_of(argument, "--ops=")) != NULL) return bench_count(v, 0, UINT64_MAX, &s->ops);
   if ((v = value_of(argument, "--seed=")) != NULL) return bench_count(v, 0, UINT64_MAX, &s->seed);
+  if ((v = value_of(argument, "--sites=")) != NULL) return bench_count(v, 0, 1 << 20, &s->sites);
   if ((v = value_of(argument, "--touch=")) != NULL) {
     s->touch_all = strcmp(v, "all") == 0;
     return s->touch_all || strcmp(v, "first") == 0;

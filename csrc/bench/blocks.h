@@ -11,7 +11,7 @@
 #include "bench/bench.h"
 
 struct blocks_settings {
-  uint64_t smallest, largest, live, threads, ms, ops, seed;
+  uint64_t smallest, largest, live, threads, ms, ops, seed, sites;
   bool touch_all, stats;
 };
 

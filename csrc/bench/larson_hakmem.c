@@ -8,6 +8,7 @@
  * Usual mode: a thread replaces chunks at random places of its lane's array; when it has replaced
  * as many as the array has, `rounds` times over, it starts a fresh thread on the lane and ends.
  * With --burst N a round is N allocations and then N frees; again a thread lives `rounds` rounds.
+ * With --sites N the calls name N call sites in turn; without, all come from where the code is.
  *
  * Built on hakmem (build/larson_hakmem) and, with -DUSE_MALLOC, on malloc for other allocators. */
 #define _GNU_SOURCE
@@ -18,7 +19,7 @@
 
 struct settings {
   double seconds;
-  uint64_t smallest, largest, chunks, rounds, seed, threads, burst;
+  uint64_t smallest, largest, chunks, rounds, seed, threads, burst, sites;
 };
 
 struct lane {
@@ -87,7 +88,7 @@ static void start_thread(struct lane *lane) {
 
 static void fill(struct lane *lane, size_t number) {
   uint64_t count = given.burst != 0 ? given.burst : given.chunks;
-  lane->maker = bench_maker(sizes, number, false);
+  lane->maker = bench_maker(sizes, number, given.sites, false);
   lane->random = bench_seed(given.seed, number + 1);
   lane->chunk = bench_map(count * sizeof *lane->chunk);
   if (given.burst != 0) return;
@@ -132,7 +133,7 @@ static void run(void) {
 static void usage(void) {
   fprintf(stderr,
           "usage: larson_hakmem seconds smallest largest chunks-per-thread rounds seed threads "
-          "[--burst N]\n");
+          "[--burst N] [--sites N]\n");
   exit(2);
 }
 
@@ -150,7 +151,7 @@ static double parse_seconds(const char *text) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 8 && argc != 10) usage();
+  if (argc < 8 || argc % 2 != 0) usage();
   given.seconds = parse_seconds(argv[1]);
   given.smallest = number(argv[2], sizeof(uint64_t), UINT32_C(1) << 31);
   given.largest = number(argv[3], given.smallest, UINT32_C(1) << 31);
@@ -158,9 +159,14 @@ int main(int argc, char **argv) {
   given.rounds = number(argv[5], 1, 100000000);
   given.seed = number(argv[6], 0, UINT64_MAX);
   given.threads = number(argv[7], 1, 1024);
-  if (argc == 10) {
-    if (strcmp(argv[8], "--burst") != 0) usage();
-    given.burst = number(argv[9], 1, 100000000);
+  for (int i = 8; i < argc; i += 2) {
+    if (strcmp(argv[i], "--burst") == 0) {
+      given.burst = number(argv[i + 1], 1, 100000000);
+    } else if (strcmp(argv[i], "--sites") == 0) {
+      given.sites = number(argv[i + 1], 0, 1 << 20);
+    } else {
+      usage();
+    }
   }
   run();
   return 0;

@@ -1,106 +1,19 @@
 -- blocks.lua - the block benchmarks: hakmem and its peers, row by row, into tables.
 
-local host = require "host"
 local m = require "math_stats"
-local tables = require "tables"
+local output = require "output"
+local samples = require "samples"
+local trials = require "trials"
 
 local blocks = {}
 
--- Where the programs are: hakmem's are linked with it, all others run the malloc ones.
-local function command(options, allocator, program, arguments)
-  local path
-  if program == "larson" and not allocator.preload and allocator.name == "hakmem" then
-    path = options.programs .. "/../larson_hakmem"
-  else
-    path = ("%s/%s-%s"):format(options.programs, program,
-      allocator.name == "hakmem" and "hakmem" or "malloc")
-  end
-  local words = {}
-  for i, argument in ipairs(arguments) do words[i] = "'" .. tostring(argument) .. "'" end
-  return ("cd '%s' && %stimeout 120 %s %s"):format(options.root,
-    allocator.preload and "LD_PRELOAD=" .. allocator.preload .. " " or "", path,
-    table.concat(words, " "))
+local median, number, ratios = samples.median, samples.number, samples.ratios
+
+local function compared(row, allocators)
+  return row.hakmem and samples.best_peer(row, allocators, "time") ~= nil
 end
 
-local malloc = { name = "malloc" }
-
--- Memory to touch before a run, in KiB; no more than 4 GiB, for that takes time.
-local function warm(options, need)
-  local mib = math.min(4096, math.ceil(need / 1024) + 64)
-  host.start(command(options, malloc, "blocks", { "touch", mib }))()
-end
-
-local function run(options, allocator, row, round)
-  local arguments = row.arguments(options.ms, round)
-  local values = host.values(host.start(command(options, allocator, row.program, arguments))())
-  local ns = values.ns_per_pair or values.mops and 1000 / values.mops
-  if not ns or not values.peak_kib then error("no figures", 0) end
-  return ns, values.peak_kib
-end
-
--- result[row.id][allocator.name] = { time = {...}, peak = {...} }, one sample a round. A row is run
--- by all allocators in turn; who is first rotates. What fails once is left out of its row.
-function blocks.measure(options, rows, allocators)
-  local result, need = {}, {}
-  for _, row in ipairs(rows) do
-    result[row.id] = {}
-    for _, a in ipairs(allocators) do result[row.id][a.name] = { time = {}, peak = {} } end
-  end
-  for round = 1, options.rounds do
-    for _, row in ipairs(rows) do
-      options.progress("round %d of %d, %s", round, options.rounds, row.id)
-      local most = 0
-      for turn = 1, #allocators do
-        local allocator = allocators[(turn + round) % #allocators + 1]
-        local sample = result[row.id][allocator.name]
-        if sample then
-          warm(options, need[row.id] or 0)
-          local ok, ns, peak = pcall(run, options, allocator, row, round)
-          if ok then
-            sample.time[round], sample.peak[round] = ns, peak / 1024
-            most = math.max(most, peak)
-            options.log(row.section.id, row.id, allocator.name, round, ns, peak)
-          else
-            result[row.id][allocator.name] = nil
-            options.failed(row, allocator, ns)
-          end
-        end
-      end
-      need[row.id] = most
-    end
-  end
-  return result
-end
-
--- ---- reading the samples -----------------------------------------------------------------------
-
-local function median(samples, name, key) return samples[name] and m.median(samples[name][key]) end
-
--- The peer with the smallest median in one row, among those that `fits`.
-local function best_peer(samples, allocators, key, fits)
-  local best, least
-  for _, allocator in ipairs(allocators) do
-    local value = allocator.peer and median(samples, allocator.name, key)
-    if value and (not least or value < least) and (not fits or fits(allocator.name)) then
-      best, least = allocator.name, value
-    end
-  end
-  return best, least
-end
-
-local function ratios(samples, name, key)
-  return m.ratios(samples.hakmem[key], samples[name][key])
-end
-
-local function number(x, key)
-  if not x then return "failed" end
-  if key == "peak" then return ("%.1f"):format(x) end
-  return (x < 100 and "%.1f" or "%.0f"):format(x)
-end
-
-local function compared(samples, allocators)
-  return samples.hakmem and best_peer(samples, allocators, "time") ~= nil
-end
+-- ---- tables ------------------------------------------------------------------------------------
 
 -- One section by `key`: "time" or "peak".
 local function section_table(section, rows, result, allocators, key)
@@ -109,13 +22,13 @@ local function section_table(section, rows, result, allocators, key)
   for _, allocator in ipairs(allocators) do table.insert(t.head, allocator.name) end
   for _, text in ipairs { "best peer", "hakmem / best", "spread" } do table.insert(t.head, text) end
   for _, row in ipairs(rows) do
-    local samples, cells = result[row.id], { row.title }
+    local s, cells = result[row.id], { row.title }
     for _, allocator in ipairs(allocators) do
-      table.insert(cells, number(median(samples, allocator.name, key), key))
+      table.insert(cells, number(median(s, allocator.name, key), key))
     end
-    if compared(samples, allocators) then
-      local best = best_peer(samples, allocators, key)
-      local list = ratios(samples, best, key)
+    if compared(s, allocators) then
+      local best = samples.best_peer(s, allocators, key)
+      local list = ratios(s, best, key)
       table.insert(cells, best)
       table.insert(cells, ("%.2f"):format(m.median(list)))
       table.insert(cells, ("± %.0f %%"):format(100 * m.spread(list)))
@@ -137,10 +50,8 @@ end
 local function mean_ratio(rows, result, name, key)
   local list = {}
   for _, row in ipairs(rows) do
-    local samples = result[row.id]
-    if samples.hakmem and samples[name] then
-      list[#list + 1] = m.median(ratios(samples, name, key))
-    end
+    local s = result[row.id]
+    if s.hakmem and s[name] then list[#list + 1] = m.median(ratios(s, name, key)) end
   end
   return #list > 0 and m.geomean(list) or nil
 end
@@ -149,10 +60,7 @@ end
 local function mean_best(rows, result, allocators, key)
   local list = {}
   for _, row in ipairs(rows) do
-    local samples = result[row.id]
-    if compared(samples, allocators) then
-      list[#list + 1] = m.median(ratios(samples, best_peer(samples, allocators, key), key))
-    end
+    list[#list + 1] = samples.best_ratio(result[row.id], allocators, key)
   end
   return #list > 0 and m.geomean(list) or nil
 end
@@ -201,7 +109,54 @@ end
 
 -- ---- the bars ----------------------------------------------------------------------------------
 
--- The row with the largest `ratio(samples)`; a row without one does not count.
+-- What a section is held to, row by row: { what it is called, the most, ratio(s) and its peer }.
+local function bars_of(section, allocators)
+  local list = {
+    { "time against the best peer", samples.FASTER, function(s)
+      return samples.best_ratio(s, allocators, "time")
+    end },
+    { "RSS against the smallest peer that is not 20 % slower", samples.SMALLER, function(s)
+      return samples.peak_ratio(s, allocators)
+    end },
+  }
+  if section.same_rss then
+    list[1] = { "time against the best peer that needs no more memory", samples.FASTER, function(s)
+      local peak = median(s, "hakmem", "peak")
+      return samples.best_ratio(s, allocators, "time", nil, function(name)
+        return median(s, name, "peak") <= samples.FASTER * peak
+      end)
+    end }
+  end
+  return list
+end
+
+-- Each row of a section against what it is held to.
+local function verdicts_table(section, rows, result, allocators)
+  if not section.every_row then return nil end
+  local t = { title = section.title .. ": row by row", head = { "" }, rows = {}, notes = {} }
+  local list, any = bars_of(section, allocators), false
+  for i, bar in ipairs(list) do
+    for _, text in ipairs { i == 1 and "time" or "RSS", "against", ("≤ %.2f"):format(bar[2]) } do
+      table.insert(t.head, text)
+    end
+    table.insert(t.notes, (i == 1 and "Time: " or "RSS: ") .. bar[1]:gsub("^%a+ ", "") .. ".")
+  end
+  table.insert(t.notes, "–: there is no such peer.")
+  for _, row in ipairs(rows) do
+    local cells = { row.title }
+    for _, bar in ipairs(list) do
+      local value, peer = bar[3](result[row.id])
+      any = any or value ~= nil
+      table.insert(cells, value and ("%.2f"):format(value) or "–")
+      table.insert(cells, peer or "–")
+      table.insert(cells, value and samples.verdict(value, bar[2]) or "–")
+    end
+    table.insert(t.rows, cells)
+  end
+  return any and t or nil
+end
+
+-- The row with the largest `ratio(s)`; a row without one does not count.
 local function worst_row(rows, result, ratio)
   local worst
   for _, row in ipairs(rows) do
@@ -215,8 +170,7 @@ local function bars_table(sections, rows, result, allocators)
   local list = {}
   local function bar(what, value, most, detail)
     local measured = detail and ("%.2f (%s)"):format(value, detail) or ("%.3f"):format(value)
-    list[#list + 1] = { what, measured, ("≤ %.2f"):format(most),
-      value <= most and "holds" or "falls short" }
+    list[#list + 1] = { what, measured, ("≤ %.2f"):format(most), samples.verdict(value, most) }
   end
   local function bar_of_row(what, some, most, ratio)
     local worst = worst_row(some, result, ratio)
@@ -224,21 +178,12 @@ local function bars_table(sections, rows, result, allocators)
   end
 
   for _, section in ipairs(sections) do
-    if section.id ~= "small" then
+    if section.every_row then
       local some = rows_of(section, rows)
-      bar_of_row(section.title .. ": slowest row against the best peer", some, 1.03, function(s)
-        return compared(s, allocators) and
-          m.median(ratios(s, best_peer(s, allocators, "time"), "time"))
-      end)
-      bar_of_row("… RSS against the smallest peer that is not 20 % slower", some, 1.25,
-        function(s)
-          if not s.hakmem then return nil end
-          local ours = m.median(s.hakmem.time)
-          local best = best_peer(s, allocators, "peak", function(name)
-            return median(s, name, "time") <= 1.2 * ours
-          end)
-          return best and m.median(ratios(s, best, "peak"))
-        end)
+      for i, given in ipairs(bars_of(section, allocators)) do
+        bar_of_row(i == 1 and ("%s: slowest row, %s"):format(section.title, given[1])
+          or "… largest row, " .. given[1], some, given[2], given[3])
+      end
     end
   end
   local hardest, most = hardest_peer(rows, result, allocators, "time")
@@ -256,41 +201,27 @@ end
 
 -- Measures and writes blocks.txt, blocks.md and blocks.csv; returns whether every run went well.
 function blocks.run(options, sections, rows, allocators)
-  local csv = assert(io.open(options.out .. "/blocks.csv", "w"))
-  csv:write("section,row,allocator,round,ns_per_pair,peak_kib\n")
-  options.log = function(...) csv:write(table.concat({ ... }, ","), "\n") end
-  local failures = {}
-  options.failed = function(row, allocator, message)
-    failures[#failures + 1] = ("%s under %s: %s"):format(row.id, allocator.name, message)
+  local out = output.open(options, "blocks", "section,row,allocator,round,ns_per_pair,peak_kib")
+  local good
+  options.log = function(row, allocator, round, values)
+    out:log(row.section.id, row.id, allocator.name, round, values.time, values.peak_kib)
   end
+  options.failed, good = output.failures()
 
-  local result = blocks.measure(options, rows, allocators)
+  local result = trials.measure(options, rows, function() return allocators end)
   options.progress_done()
-  csv:close()
-  local text = assert(io.open(options.out .. "/blocks.txt", "w"))
-  local markdown = assert(io.open(options.out .. "/blocks.md", "w"))
-  text:write(options.headline)
-  markdown:write("# ", options.headline, "\n")
-  local function show(t)
-    if not t then return end
-    local plain = tables.text(t)
-    io.write(plain)
-    text:write(plain)
-    markdown:write(tables.markdown(t, 2), "\n")
-  end
   for _, section in ipairs(sections) do
     local some = rows_of(section, rows)
     if #some > 0 then
-      show(section_table(section, some, result, allocators, "time"))
-      show(section_table(section, some, result, allocators, "peak"))
+      out:show(section_table(section, some, result, allocators, "time"))
+      out:show(section_table(section, some, result, allocators, "peak"))
+      out:show(verdicts_table(section, some, result, allocators))
     end
   end
-  show(means_table(sections, rows, result, allocators))
-  show(bars_table(sections, rows, result, allocators))
-  text:close()
-  markdown:close()
-  for _, line in ipairs(failures) do print("failed: " .. line) end
-  return #failures == 0
+  out:show(means_table(sections, rows, result, allocators))
+  out:show(bars_table(sections, rows, result, allocators))
+  out:close()
+  return good()
 end
 
 return blocks

@@ -3,7 +3,8 @@
 -- A row: id (for --only), title, program ("blocks", "larson") and its arguments. larson's begin
 -- with the smallest size; seconds and seed are put in between. ops: pairs after which a run ends
 -- although there is time left, where an allocator that is fast would otherwise touch more memory
--- than a slow one gets to.
+-- than a slow one gets to. A section: every_row: a verdict on each row; same_rss: on time only peers
+-- count that need no more memory.
 
 local rows = {}
 
@@ -12,7 +13,7 @@ local SMALL, MEDIUM = "--sizes=8-128", "--sizes=1K-32K"
 
 rows.sections = {
   {
-    id = "large", title = "Large blocks, 64 KiB to 1 MiB",
+    id = "large", title = "Large blocks, 64 KiB to 1 MiB", every_row = true,
     { "pair", "pair", "pair", LARGE },
     { "random-10000", "random lifetime, 10,000 live", "random", LARGE, "--live=10000", ops = 300000 },
     { "random-256", "random lifetime, 256 live", "random", LARGE, "--live=256", ops = 1000000 },
@@ -20,6 +21,7 @@ rows.sections = {
     { "prodcons-2", "producer/consumer, 2 threads", "prodcons", LARGE, "--threads=2" },
     { "prodcons-2-all", "… all pages touched", "prodcons", LARGE, "--threads=2", "--touch=all" },
     { "prodcons-8", "producer/consumer, 8 threads", "prodcons", LARGE, "--threads=8" },
+    { "prodcons-8-all", "… all pages touched", "prodcons", LARGE, "--threads=8", "--touch=all" },
     { "ring-2", "ring hand-over, 2 threads", "ring", LARGE, "--threads=2" },
     { "ring-8", "ring hand-over, 8 threads", "ring", LARGE, "--threads=8" },
     { "larson-2", "larson, 1 round, 2 threads", larson = { "64K", "1M", 1024, 1, 2 } },
@@ -27,7 +29,7 @@ rows.sections = {
     { "larson-16", "larson, 100 rounds, 16 threads", larson = { "64K", "1M", 256, 100, 16 } },
   },
   {
-    id = "huge", title = "Huge blocks, 1 to 32 MiB",
+    id = "huge", title = "Huge blocks, 1 to 32 MiB", every_row = true, same_rss = true,
     { "pair", "pair", "pair", HUGE },
     { "random-512", "random lifetime, 512 live", "random", HUGE, "--live=512", ops = 100000 },
     { "random-64", "random lifetime, 64 live", "random", HUGE, "--live=64", ops = 300000 },

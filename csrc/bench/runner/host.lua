@@ -29,10 +29,10 @@ function host.start(command)
   end
 end
 
--- Lines of `key value` pairs as one table of numbers.
+-- Lines of `key value` pairs, or several in a line, as one table of numbers.
 function host.values(text)
   local values = {}
-  for key, value in text:gmatch("([%a_]+) ([%d.]+)") do values[key] = tonumber(value) end
+  for key, value in text:gmatch("(%a[%w_.]*) +(%d[%d.]*)") do values[key] = tonumber(value) end
   return values
 end
 
