@@ -173,10 +173,12 @@ env: ## print the exports that make the built tree usable in place: eval "$(make
 	@echo 'export LUA_CPATH="$(abspath $(B))/lua/$(LUA_ABI)/?.so;;"'
 	@echo 'export LD_LIBRARY_PATH="$(abspath $(B))$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"'
 
+BENCH_PARTS := blocks shards
 bench: deps-bench ## compare speed and memory with other allocators
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@csrc/bench/run $(BENCH)
-	$(if $(filter-out --quick --save,$(BENCH)),,@csrc/bench/run --blocks $(filter --quick,$(BENCH)))
+	$(if $(filter-out --quick --save,$(BENCH)),,@for part in $(BENCH_PARTS); do \
+	  csrc/bench/run --$$part $(filter --quick,$(BENCH)) || exit 1; done)
 
 # ---- testing -------------------------------------------------------------------------------------
 

@@ -13,6 +13,12 @@ function samples.median(row, name, key)
   return list and #list > 0 and m.median(list) or nil
 end
 
+-- The largest value of any round; nil: nothing was measured.
+function samples.most(row, name, key)
+  local list = row[name] and row[name][key]
+  return list and #list > 0 and math.max(table.unpack(list)) or nil
+end
+
 -- The peer with the smallest median, among those that `fits`.
 function samples.best_peer(row, allocators, key, fits)
   local best, least
