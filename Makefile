@@ -69,7 +69,8 @@ LIBS := $(B)/libhakmem.so $(B)/libhakmem.a
 TOOLS := $(B)/tools/reference
 # Block benchmarks: on hakmem, and the same source on malloc for the allocators to compare with.
 LARSON := $(B)/larson_hakmem
-BENCHES := $(LARSON) $(B)/bench/larson-malloc $(B)/bench/blocks-hakmem $(B)/bench/blocks-malloc
+BENCHES := $(LARSON) $(B)/bench/larson-malloc $(B)/bench/blocks-hakmem $(B)/bench/blocks-malloc \
+  $(B)/bench/traces-hakmem $(B)/bench/traces-malloc
 EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c \
   $(if $(filter audit coverage,$(FLAVOR)),spec/c/audit/*.c)))
@@ -123,12 +124,15 @@ $(B)/tools/%: csrc/tools/%.c $(filter $(B)/obj/base/%,$(CORE_OBJ)) Makefile
 
 BENCH_H := $(wildcard csrc/bench/*.h) csrc/base/port.h csrc/include/hakmem.h
 BLOCKS_C := $(wildcard csrc/bench/blocks*.c)
-bench_cc = $(CC) $(filter-out -MMD -MP,$(CFLAGS_ALL)) -o $@ $(filter %.c %.a,$^) $(LDFLAGS)
+TRACES_C := $(wildcard csrc/bench/traces*.c)
+bench_cc = $(CC) $(filter-out -MMD -MP,$(CFLAGS_ALL)) -o $@ $(filter %.c,$^) $(filter %.a,$^) $(LDFLAGS)
 
 $(LARSON): csrc/bench/larson_hakmem.c $(B)/libhakmem.a $(BENCH_H) Makefile
 	$(call say,CC) $(bench_cc) -ldl -lm
 
-$(B)/bench/blocks-hakmem: $(BLOCKS_C) $(B)/libhakmem.a $(BENCH_H) Makefile
+$(B)/bench/blocks-hakmem: $(BLOCKS_C)
+$(B)/bench/traces-hakmem: $(TRACES_C)
+$(B)/bench/blocks-hakmem $(B)/bench/traces-hakmem: $(B)/libhakmem.a $(BENCH_H) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC) $(bench_cc) -ldl -lm
 
@@ -136,9 +140,11 @@ $(B)/bench/larson-malloc: csrc/bench/larson_hakmem.c $(BENCH_H) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC) $(bench_cc) -DUSE_MALLOC
 
-$(B)/bench/blocks-malloc: $(BLOCKS_C) $(BENCH_H) Makefile
+$(B)/bench/blocks-malloc: $(BLOCKS_C)
+$(B)/bench/traces-malloc: $(TRACES_C)
+$(B)/bench/blocks-malloc $(B)/bench/traces-malloc: $(BENCH_H) Makefile
 	@mkdir -p $(@D)
-	$(call say,CC) $(bench_cc) -DUSE_MALLOC
+	$(call say,CC) $(bench_cc) -DUSE_MALLOC -lm
 
 -include $(shell find $(addprefix $(B)/,obj spec examples tools) -name '*.d' 2>/dev/null)
 
@@ -173,7 +179,7 @@ env: ## print the exports that make the built tree usable in place: eval "$(make
 	@echo 'export LUA_CPATH="$(abspath $(B))/lua/$(LUA_ABI)/?.so;;"'
 	@echo 'export LD_LIBRARY_PATH="$(abspath $(B))$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"'
 
-BENCH_PARTS := blocks shards
+BENCH_PARTS := blocks shards traces
 bench: deps-bench ## compare speed and memory with other allocators
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@csrc/bench/run $(BENCH)

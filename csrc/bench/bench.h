@@ -93,6 +93,7 @@ static inline uint64_t bench_clock(clockid_t clock) {
 static inline uint64_t bench_now(void) { return bench_clock(CLOCK_MONOTONIC); }
 /* What the process itself used: one thread is timed by this where other work disturbs. */
 static inline uint64_t bench_cpu_now(void) { return bench_clock(CLOCK_PROCESS_CPUTIME_ID); }
+static inline uint64_t bench_thread_now(void) { return bench_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 static inline void bench_sleep(uint64_t ns) {
   struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
@@ -109,18 +110,23 @@ static inline void *bench_map(size_t size) {
   return p;
 }
 
-/* The most memory that was resident at once: getrusage() would count what ran before exec(). */
-static inline long bench_peak_kib(void) {
+/* A line of /proc/self/status, in KiB. */
+static inline long bench_status_kib(const char *name) {
   char line[256];
+  size_t length = strlen(name);
   long kib = 0;
   FILE *f = fopen("/proc/self/status", "r");
   if (f == NULL) return 0;
   while (fgets(line, sizeof line, f) != NULL) {
-    if (strncmp(line, "VmHWM:", 6) == 0) kib = strtol(line + 6, NULL, 10);
+    if (strncmp(line, name, length) == 0) kib = strtol(line + length, NULL, 10);
   }
   fclose(f);
   return kib;
 }
+
+/* The most memory that was resident at once: getrusage() would count what ran before exec(). */
+static inline long bench_peak_kib(void) { return bench_status_kib("VmHWM:"); }
+static inline long bench_resident_kib(void) { return bench_status_kib("VmRSS:"); }
 
 /* Some virtual machines take idle memory back and are slow to return it: whoever measures next
  * finds these pages warm in the kernel's free lists. */
@@ -162,17 +168,21 @@ static inline struct maker bench_maker(const uint32_t *sizes, size_t thread, siz
 /* What might be the address of a call. */
 static inline uintptr_t bench_site(size_t number) { return 0x400000 + 16 * (uintptr_t)number; }
 
+/* What was just allocated at `p`, touched. */
+static inline struct block block_touch(char *p, size_t size, uint64_t tag, bool touch_all) {
+  if (p == NULL) bench_die("out of memory");
+  if (touch_all) {
+    for (size_t i = BENCH_PAGE; i < size; i += BENCH_PAGE) p[i] = 1;
+  }
+  memcpy(p, &tag, sizeof tag);
+  return (struct block){p, tag};
+}
+
 static inline struct block block_make(struct maker *m) {
   size_t size = m->sizes[m->next++ % BENCH_SIZES];
-  struct block b = {
-      m->sites == 0 ? bench_malloc(size) : bench_malloc_site(size, bench_site(m->next % m->sites)),
-      ++m->tag};
-  if (b.p == NULL) bench_die("out of memory");
-  if (m->touch_all) {
-    for (size_t i = BENCH_PAGE; i < size; i += BENCH_PAGE) b.p[i] = 1;
-  }
-  memcpy(b.p, &b.tag, sizeof b.tag);
-  return b;
+  char *p =
+      m->sites == 0 ? bench_malloc(size) : bench_malloc_site(size, bench_site(m->next % m->sites));
+  return block_touch(p, size, ++m->tag, m->touch_all);
 }
 
 static inline void block_drop(struct block b) {
@@ -182,15 +192,38 @@ static inline void block_drop(struct block b) {
   bench_free(b.p);
 }
 
+/* ---- command line --------------------------------------------------------------------------- */
+
+/* The value behind `name` in `argument`, or NULL. */
+static inline const char *bench_value(const char *argument, const char *name) {
+  size_t length = strlen(name);
+  return strncmp(argument, name, length) == 0 ? argument + length : NULL;
+}
+
 /* ---- statistics ----------------------------------------------------------------------------- */
+
+enum { BENCH_STATS = 512 };
+
+/* One statistic by name into *value; false: there is none of that name. */
+static inline bool bench_stat(const char *name, uint64_t *value) {
+#ifndef USE_MALLOC
+  uint64_t values[BENCH_STATS];
+  int i = hak_stat_find(name);
+  if (i < 0 || i >= BENCH_STATS || hak_stats_read(NULL, values, BENCH_STATS) == 0) return false;
+  *value = values[i];
+  return true;
+#else
+  (void)name, (void)value;
+  return false;
+#endif
+}
 
 /* Every statistic of hakmem that is not zero; with malloc nothing. */
 static inline void bench_print_stats(void) {
 #ifndef USE_MALLOC
-  enum { MOST = 512 };
-  static uint64_t values[MOST];
-  size_t count = hak_stats_read(NULL, values, MOST), column = 0;
-  for (size_t i = 0; i < count && i < MOST; i++) {
+  static uint64_t values[BENCH_STATS];
+  size_t count = hak_stats_read(NULL, values, BENCH_STATS), column = 0;
+  for (size_t i = 0; i < count && i < BENCH_STATS; i++) {
     const hak_stat_info *info = hak_stat_info_at(i);
     if (!info->process || values[i] == 0) continue;
     char text[32];

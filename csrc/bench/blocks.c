@@ -149,24 +149,20 @@ static bool set_sizes(const char *text) {
          bench_count(end + 1, blocks_given.smallest, UINT32_C(1) << 31, &blocks_given.largest);
 }
 
-/* The value behind `name` in `argument`, or NULL. */
-static const char *value_of(const char *argument, const char *name) {
-  size_t length = strlen(name);
-  return strncmp(argument, name, length) == 0 ? argument + length : NULL;
-}
-
 static bool set_option(const char *argument) {
   struct blocks_settings *s = &blocks_given;
   const char *v;
   if (strcmp(argument, "--stats") == 0) return s->stats = true;
-  if ((v = value_of(argument, "--sizes=")) != NULL) return set_sizes(v);
-  if ((v = value_of(argument, "--live=")) != NULL) return bench_count(v, 1, 1 << 28, &s->live);
-  if ((v = value_of(argument, "--threads=")) != NULL) return bench_count(v, 1, 1024, &s->threads);
-  if ((v = value_of(argument, "--ms=")) != NULL) return bench_count(v, 5, 86400000, &s->ms);
-  if ((v = value_of(argument, "--ops=")) != NULL) return bench_count(v, 0, UINT64_MAX, &s->ops);
-  if ((v = value_of(argument, "--seed=")) != NULL) return bench_count(v, 0, UINT64_MAX, &s->seed);
-  if ((v = value_of(argument, "--sites=")) != NULL) return bench_count(v, 0, 1 << 20, &s->sites);
-  if ((v = value_of(argument, "--touch=")) != NULL) {
+  if ((v = bench_value(argument, "--sizes=")) != NULL) return set_sizes(v);
+  if ((v = bench_value(argument, "--live=")) != NULL) return bench_count(v, 1, 1 << 28, &s->live);
+  if ((v = bench_value(argument, "--threads=")) != NULL)
+    return bench_count(v, 1, 1024, &s->threads);
+  if ((v = bench_value(argument, "--ms=")) != NULL) return bench_count(v, 5, 86400000, &s->ms);
+  if ((v = bench_value(argument, "--ops=")) != NULL) return bench_count(v, 0, UINT64_MAX, &s->ops);
+  if ((v = bench_value(argument, "--seed=")) != NULL)
+    return bench_count(v, 0, UINT64_MAX, &s->seed);
+  if ((v = bench_value(argument, "--sites=")) != NULL) return bench_count(v, 0, 1 << 20, &s->sites);
+  if ((v = bench_value(argument, "--touch=")) != NULL) {
     s->touch_all = strcmp(v, "all") == 0;
     return s->touch_all || strcmp(v, "first") == 0;
   }

@@ -100,19 +100,4 @@ for _, section in ipairs(rows.sections) do
   end
 end
 
--- The rows whose id contains one of the comma-separated words; all when there are none.
-function rows.choose(words)
-  if words == "" then return rows.all end
-  local chosen = {}
-  for _, row in ipairs(rows.all) do
-    for word in words:gmatch("[^,]+") do
-      if row.id:find(word, 1, true) then
-        chosen[#chosen + 1] = row
-        break
-      end
-    end
-  end
-  return chosen
-end
-
 return rows

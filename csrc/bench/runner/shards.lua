@@ -280,8 +280,9 @@ end
 
 local COLUMNS = { "time", "peak", "waits", "lock_waits", "ops", "reach", "shards", "expansions" }
 
--- Measures and writes shards.txt, shards.md and shards.csv; returns whether every run went well.
-function shards.run(options, allocators)
+-- `only`: rows whose id contains one of these words. Measures and writes shards.txt, shards.md and
+-- shards.csv; returns whether every run went well.
+function shards.run(options, only, allocators)
   local out = output.open(options, "shards", "work,threads,variant,round," ..
     "ns_per_pair,peak_mib,waits_percent,lock_waits,shard_ops,shard_ops_per_1000,shards,expansions")
   local good
@@ -291,7 +292,7 @@ function shards.run(options, allocators)
     out:log(table.unpack(cells))
   end
   options.failed, good = output.failures()
-  local rows = rows_for(allocators)
+  local rows = trials.choose(rows_for(allocators), only)
   local result = trials.measure(options, rows, function(row) return row.variants end, figures)
   options.progress_done()
   for _, work in ipairs(works) do

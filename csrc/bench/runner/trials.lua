@@ -47,6 +47,7 @@ local function run(options, variant, row, round)
   values.time = values.ns_per_pair or values.mops and 1000 / values.mops
   values.peak = values.peak_kib and values.peak_kib / 1024
   if not values.time or not values.peak then error("no figures", 0) end
+  if values.pairs == 0 then error("nothing was counted", 0) end
   return values
 end
 
@@ -55,6 +56,21 @@ local function keep(sample, values)
     sample[key] = sample[key] or {}
     table.insert(sample[key], value)
   end
+end
+
+-- The rows whose id contains one of the comma-separated words; all when there are none.
+function trials.choose(rows, words)
+  if words == "" then return rows end
+  local chosen = {}
+  for _, row in ipairs(rows) do
+    for word in words:gmatch("[^,]+") do
+      if row.id:find(word, 1, true) then
+        chosen[#chosen + 1] = row
+        break
+      end
+    end
+  end
+  return chosen
 end
 
 -- result[row.id][variant.name][key] = { ... }, one sample a round. A row is run by all variants in
