@@ -37,7 +37,8 @@ HAK_COLD HAK_NORETURN void haki_assert_failed(const char *expr, const char *file
 
 /* Low ranks are taken first. */
 enum haki_rank {
-  HAK_RANK_INIT,     /* start, shutdown, fork */
+  HAK_RANK_DRAIN,    /* the background thread is started or stopped */
+  HAK_RANK_INIT,     /* start, fork */
   HAK_RANK_CONFIG,   /* knobs */
   HAK_RANK_REGISTRY, /* list of arenas */
   HAK_RANK_ARENA,    /* one arena's list of heaps */
@@ -45,6 +46,7 @@ enum haki_rank {
   HAK_RANK_PURGE,    /* one purge at a time; tried, not waited for, on allocation paths */
   HAK_RANK_CHUNK,    /* chunks and free pages */
   HAK_RANK_META,     /* metadata memory */
+  HAK_RANK_BELL,     /* what wakes the background thread */
   HAK_RANK_COUNT
 };
 

@@ -39,9 +39,12 @@ static struct hak_arena **slots[SLOT_PAGES] = {first_slots};
 
 static _Atomic(uintptr_t) walker; /* the thread inside a walk: only its own value concerns it */
 
+bool haki_registry_is_mine(void) {
+  return atomic_load_explicit(&walker, memory_order_relaxed) == (uintptr_t)pthread_self();
+}
+
 bool haki_registry_enter(void) {
-  if (atomic_load_explicit(&walker, memory_order_relaxed) == (uintptr_t)pthread_self())
-    return false;
+  if (haki_registry_is_mine()) return false;
   haki_lock(&haki_registry_lock);
   return true;
 }
@@ -314,6 +317,19 @@ int haki_api_arena_walk(int (*visit)(hak_arena *, void *), void *ud) {
   return result;
 }
 
+struct haki_l25 *haki_arena_next_pool(uint32_t *slot) {
+  for (uint32_t n = 0; n < SLOTS_PER_PAGE && *slot < slot_count; n++, ++*slot) {
+    struct hak_arena *a = slots[*slot / SLOTS_PER_PAGE][*slot % SLOTS_PER_PAGE];
+    if (!haki_arena_is_live(a) || a->is_private) continue; /* the dead may be on their way back */
+    struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+    if (pool == NULL) continue;
+    ++*slot;
+    return pool;
+  }
+  if (*slot >= slot_count) *slot = HAK_NO_SLOT;
+  return NULL;
+}
+
 /* ---- reset, trim, destroy ---- */
 
 static int check_idle(struct hak_arena *a) {
@@ -340,7 +356,9 @@ static void drop_blocks(struct hak_arena *a, size_t most, bool destroy) {
 int haki_api_arena_reset(hak_arena *a) {
   int error = check_idle(a);
   if (error != 0) return error;
+  bool entered = !a->is_private && haki_registry_enter(); /* the background thread stays out */
   drop_blocks(a, a->retain, false);
+  haki_registry_leave(entered);
   haki_cell_add(&a->resets, 1); /* what went back is purged at a later occasion, not here */
   return 0;
 }

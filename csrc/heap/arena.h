@@ -61,6 +61,10 @@ void haki_arena_init_default(void);
 /* Takes REGISTRY, unless the caller is a visitor of a walk, which holds it; leave() wants to know. */
 bool haki_registry_enter(void);
 void haki_registry_leave(bool entered);
+bool haki_registry_is_mine(void); /* the caller is such a visitor */
+/* The pool of the next live shared arena from *slot on that has one; *slot moves behind it, HAK_NO_SLOT
+ * at the end. NULL: none among the slots that were looked at. pre: REGISTRY held. */
+struct haki_l25 *haki_arena_next_pool(uint32_t *slot);
 /* The heap of the calling thread in a shared arena; NULL: no memory, or the thread is exiting. */
 struct haki_heap *haki_thread_heap(struct hak_arena *a);
 /* The calling thread's cache of large blocks of a shared arena. NULL: none; `make` asks for one. */

@@ -1,21 +1,29 @@
 /* control.c - configuration of the process and of single arenas, the log sink.
  * Why:   knobs belong to base/, which knows no arenas.
  * Owns:  nothing.
- * Locks: CONFIG inside base/knob.c.
+ * Locks: CONFIG inside base/knob.c; DRAIN when the background thread is concerned.
  * Start: haki_api_configure(). */
 #include <errno.h>
+#include <string.h>
 
 #include "base/knob.h"
 #include "base/log.h"
 #include "heap/arena.h"
 #include "heap/core.h"
+#include "heap/drain.h"
 
 int haki_api_configure(const char *const *names, const char *const *values, size_t n, char *err,
                        size_t err_size) {
   int error = haki_knob_configure(names, values, n, err, err_size);
-  if (error == 0)
-    haki_arena_set_max_shards(&haki_default_arena, (uint32_t)HAK_KNOB(l25, max_shards));
-  return error;
+  if (error != 0) return error;
+  haki_arena_set_max_shards(&haki_default_arena, (uint32_t)HAK_KNOB(l25, max_shards));
+  bool drain = false, enabled = false;
+  for (size_t i = 0; i < n; i++) {
+    drain |= strncmp(names[i], "drain.", 6) == 0;
+    enabled |= strcmp(names[i], "drain.enabled") == 0;
+  }
+  if (drain) haki_drain_configured(enabled);
+  return 0;
 }
 
 uint64_t haki_api_knob_value(size_t index) {

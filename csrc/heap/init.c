@@ -23,6 +23,7 @@
 #include "base/stat.h"
 #include "heap/arena.h"
 #include "heap/core.h"
+#include "heap/drain.h"
 #include "map/chunk.h"
 #include "map/meta.h"
 #include "os/os.h"
@@ -50,8 +51,8 @@ static _Atomic(bool) started; /* this copy owns the state */
 /* ---- fork ---- */
 
 static struct haki_lock *const fork_locks[] = {
-    &init_lock,         &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock,
-    &haki_nursery_lock, &haki_purge_lock, &haki_chunk_lock,    &haki_meta_lock,
+    &haki_drain_lock,   &init_lock,       &haki_knob_lock,  &haki_registry_lock, &haki_heaps_lock,
+    &haki_nursery_lock, &haki_purge_lock, &haki_chunk_lock, &haki_meta_lock,     &haki_bell_lock,
 };
 
 /* pre: REGISTRY and ARENA held. */
@@ -86,6 +87,7 @@ static void in_parent(void) {
 }
 static void in_child(void) {
   each_pool(inherit_pool);
+  haki_drain_after_fork();
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_lock_reinit(fork_locks[i]);
   HAK_STAT_ADD(forks, children, 1);
 }
@@ -103,6 +105,7 @@ static void start_here(void) {
     haki_knob_load_env();
     haki_heaps_start();
     haki_arena_init_default();
+    haki_drain_init();
     HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
     HAK_LOG(HAK_LOG_INFO, "[L2.5_POOL] Initialized (shards=%u, max=%u)",
             haki_arena_first_shards(&haki_default_arena),
@@ -191,4 +194,13 @@ size_t haki_api_trim(void) {
   return haki_purge(true);
 }
 
-void haki_api_shutdown(void) { haki_api_trim(); }
+void haki_api_shutdown(void) {
+  haki_drain_shutdown();
+  bool entered = haki_registry_enter();
+  for (uint32_t slot = 0; slot != HAK_NO_SLOT;) {
+    struct haki_l25 *pool = haki_arena_next_pool(&slot);
+    if (pool != NULL) haki_l25_trim(pool, NULL);
+  }
+  haki_registry_leave(entered);
+  haki_api_trim();
+}

@@ -195,8 +195,10 @@ static void add_pool(struct sums *s, struct haki_l25 *pool) {
   }
   SUM(s, l25, expansions) += atomic_load_explicit(&h->expansions, memory_order_relaxed);
   SUM(s, l25, failures) += atomic_load_explicit(&h->failures, memory_order_relaxed);
-  SUM(s, l25, shard_ops) += atomic_load_explicit(&h->ops, memory_order_relaxed);
-  SUM(s, l25, lock_waits) += atomic_load_explicit(&h->waits, memory_order_relaxed);
+  uint64_t ops, waits;
+  haki_shards_waits(h, &ops, &waits);
+  SUM(s, l25, shard_ops) += ops;
+  SUM(s, l25, lock_waits) += waits;
   SUM(s, l25, steals) += atomic_load_explicit(&h->steals, memory_order_relaxed);
   SUM(s, l25, remote_frees) += atomic_load_explicit(&h->remote, memory_order_relaxed);
   SUM(s, l25, aged) += atomic_load_explicit(&pool->drained, memory_order_relaxed);
@@ -291,6 +293,8 @@ static void add_process(struct sums *s) {
   SUM(s, top, metadata) = haki_meta_bytes();
   SUM(s, top, resident) = haki_os_resident();
   SUM(s, nursery, pages) = haki_nursery_pages();
+  SUM(s, drain, running) =
+      atomic_load_explicit(&haki_bell_state, memory_order_relaxed) != HAK_BELL_NOBODY;
   SUM(s, arena, created) = atomic_load_explicit(&haki_arenas_created, memory_order_relaxed);
   add_pooled(s);
   uint64_t named = SUM(s, top, active) + SUM(s, top, cached) + SUM(s, top, purged);

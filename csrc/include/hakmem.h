@@ -70,8 +70,9 @@ HAK_API int hak_owns(const void *ptr);
  * Returns the bytes returned. cost: visits all free memory. */
 HAK_API size_t hak_trim(void);
 
-/* Gives back every cache for good: for programs that unload hakmem or check for leaks. Live blocks
- * stay valid; a later allocation starts hakmem again. Twice is harmless. Never run at exit. */
+/* Ends the background thread and gives back every cache: for programs that unload hakmem or check for
+ * leaks. Live blocks stay valid, and everything works as before; the thread comes back only when
+ * the knob drain.enabled is set again. Twice is harmless. Never run at exit. */
 HAK_API void hak_shutdown(void);
 
 HAK_API const char *hak_version(void);  /* HAK_VERSION of the library that runs */
@@ -237,7 +238,7 @@ HAK_API int hak_report(const char *format, void (*write)(const char *text, size_
                        void *ud);
 
 /* Log lines (level 1..3, no newline) go to `sink` instead of stderr; NULL restores stderr. The
- * sink may be called from any thread and must not allocate from hakmem. */
+ * sink may be called from any thread, also hakmem's own, and must not call hakmem. */
 HAK_API void hak_log_set_sink(void (*sink)(int level, const char *line, void *ud), void *ud);
 
 /* Text and short name ("NOMEM", "QUOTA", ...) of an errno value that hakmem returns. */

@@ -41,8 +41,9 @@ struct page *haki_chunks_head(const void *p);
 /* Purges free memory older than purge.decay (`all`: any age). Returns the bytes purged.
  * pre: no lock held. */
 size_t haki_purge(bool all);
-/* haki_purge() when its time has come; cheap otherwise. */
-void haki_purge_tick(void);
+/* haki_purge() of some 64 MiB when its time has come; cheap otherwise. Returns the bytes purged. */
+size_t haki_purge_tick(void);
+bool haki_purge_pending(void); /* memory waits for its time */
 
 extern struct haki_lock haki_chunk_lock, haki_purge_lock;
 

@@ -168,18 +168,28 @@ size_t haki_purge(bool all) {
   return bytes;
 }
 
-void haki_purge_tick(void) {
+size_t haki_purge_tick(void) {
   uint64_t mode = HAK_KNOB(purge, mode);
-  if (mode == 2) return;
+  if (mode == 2) return 0;
   uint64_t now = haki_os_now_coarse(), decay = HAK_KNOB(purge, decay);
   uint64_t due = atomic_load_explicit(&next_purge, memory_order_relaxed);
-  if (HAK_LIKELY(now < due && due <= now + decay)) return;
-  if (!haki_trylock(&haki_purge_lock)) return;
+  if (HAK_LIKELY(now < due && due <= now + decay)) return 0;
+  if (!haki_trylock(&haki_purge_lock)) return 0;
   /* twice per decay time: memory stays between one and one and a half of it */
   atomic_store_explicit(&next_purge, now + decay / 2, memory_order_relaxed);
-  if (purge_older(now > decay ? now - decay : 0, mode == 1, TICK_BYTES) >= TICK_BYTES)
+  size_t bytes = purge_older(now > decay ? now - decay : 0, mode == 1, TICK_BYTES);
+  if (bytes >= TICK_BYTES)
     atomic_store_explicit(&next_purge, 0, memory_order_relaxed); /* more at the next occasion */
   haki_unlock(&haki_purge_lock);
+  return bytes;
+}
+
+bool haki_purge_pending(void) {
+  if (HAK_KNOB(purge, mode) == 2) return false;
+  haki_lock(&haki_chunk_lock);
+  bool any = queue_length != 0;
+  haki_unlock(&haki_chunk_lock);
+  return any;
 }
 
 void haki_chunks_give(struct page *first, size_t n, size_t bytes) {

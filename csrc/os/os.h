@@ -7,6 +7,8 @@
 #ifndef HAK_OS_H
 #define HAK_OS_H
 
+#include <pthread.h>
+
 #include "base/port.h"
 
 size_t haki_os_page_size(void);
@@ -32,9 +34,18 @@ size_t haki_os_resident(void);      /* RSS in bytes; 0 when unknown */
 size_t haki_os_memory(void);        /* RAM and swap of the machine; SIZE_MAX when unknown */
 size_t haki_os_address_limit(void); /* RLIMIT_AS, SIZE_MAX when none */
 
+/* A thread of our own: joinable, all signals blocked, small stack. False: it could not be made. */
+bool haki_os_thread(pthread_t *thread, void *(*run)(void *));
+void haki_os_thread_name(const char *name); /* of the caller, at most 15 bytes */
+void haki_os_nap(uint64_t ns);
+/* Every other thread of the process has passed a full memory barrier when this returns. False: the
+ * system cannot (Linux before 4.14, seccomp). Under TSan, which knows no such thing, it does
+ * nothing: callers use seq_cst atomics there. */
+bool haki_os_barrier(void);
+
 #if HAK_FAULT
-/* Fault injection: calls are counted over all of reserve, commit, purge, move, refresh, hugepages
- * and metadata allocation. The call number `at` (1 = next) fails, with `sticky` all later ones too. */
+/* Fault injection: calls are counted over all of reserve, commit, purge, move, refresh, hugepages,
+ * metadata allocation, threads and barriers. The call number `at` (1 = next) fails, with `sticky` all later ones too. */
 enum haki_fault_kind {
   HAK_FAULT_RESERVE = 1,
   HAK_FAULT_COMMIT = 2,
@@ -43,7 +54,9 @@ enum haki_fault_kind {
   HAK_FAULT_REFRESH = 16,
   HAK_FAULT_HUGE = 32,
   HAK_FAULT_META = 64,
-  HAK_FAULT_ALL = 127
+  HAK_FAULT_THREAD = 128,
+  HAK_FAULT_BARRIER = 256,
+  HAK_FAULT_ALL = 511
 };
 void haki_fault_arm(unsigned kinds, uint64_t at, bool sticky);
 void haki_fault_random(unsigned kinds, uint32_t seed, uint32_t one_in); /* one_in 0: off */

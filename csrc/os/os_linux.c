@@ -8,8 +8,11 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
@@ -182,6 +185,72 @@ bool haki_os_hugepages(void *p, size_t size) {
   HAK_STAT_ADD(os, hugepages, 1);
   return true;
 }
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+enum { STACK = 128 * 1024 };
+
+/* 0: the stack that the program gives its threads. */
+static int make_thread(pthread_t *thread, void *(*run)(void *), size_t stack) {
+  pthread_attr_t attr;
+  int error = pthread_attr_init(&attr);
+  if (error != 0) return error;
+  if (stack != 0) error = pthread_attr_setstacksize(&attr, stack);
+  if (error == 0) error = pthread_create(thread, &attr, run, NULL);
+  pthread_attr_destroy(&attr);
+  return error;
+}
+
+bool haki_os_thread(pthread_t *thread, void *(*run)(void *)) {
+  int saved = errno, error = EAGAIN;
+  sigset_t all, before;
+  sigfillset(&all);
+  if (!haki_fault_hit(HAK_FAULT_THREAD) && pthread_sigmask(SIG_SETMASK, &all, &before) == 0) {
+    error = make_thread(thread, run, STACK);
+    if (error == EINVAL) error = make_thread(thread, run, 0); /* much static TLS, huge pages */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+  }
+  if (error != 0) note_failure(saved);
+  errno = saved;
+  return error == 0;
+}
+
+void haki_os_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+void haki_os_nap(uint64_t ns) {
+  int saved = errno;
+  struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+  nanosleep(&t, NULL);
+  errno = saved;
+}
+
+#if HAK_TSAN
+bool haki_os_barrier(void) {
+  bool refused = haki_fault_hit(HAK_FAULT_BARRIER);
+  if (refused) note_failure(errno);
+  return !refused;
+}
+#else
+static bool membarrier(int command) {
+#ifdef SYS_membarrier
+  return !haki_fault_hit(HAK_FAULT_BARRIER) && syscall(SYS_membarrier, command, 0, 0) == 0;
+#else
+  return false;
+#endif
+}
+
+bool haki_os_barrier(void) {
+  enum { PRIVATE_EXPEDITED = 8, REGISTER = 16 }; /* musl has no name for them */
+  int saved = errno;
+  if (membarrier(PRIVATE_EXPEDITED)) return true;
+  if (membarrier(REGISTER) && membarrier(PRIVATE_EXPEDITED)) { /* once for a process */
+    errno = saved;
+    return true;
+  }
+  note_failure(saved);
+  return false;
+}
+#endif
 
 /* ---- questions ------------------------------------------------------------------------------- */
 

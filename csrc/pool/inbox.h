@@ -19,14 +19,16 @@ HAK_INLINE void haki_page_set_next(struct page *p, struct page *next) {
   p->link.next = next != NULL ? &next->link : NULL;
 }
 
-HAK_INLINE void haki_inbox_push(haki_inbox *box, struct page *p) {
+/* True: it was empty. */
+HAK_INLINE bool haki_inbox_push(haki_inbox *box, struct page *p) {
   struct page *top = atomic_load_explicit(box, memory_order_relaxed);
   do {
     haki_page_set_next(p, top);
     HAK_SCHED_POINT("inbox push");
-    /* release: pairs with haki_inbox_take() */
-  } while (!atomic_compare_exchange_weak_explicit(box, &top, p, memory_order_release,
+    /* release: pairs with haki_inbox_take(); seq_cst: INV bell-1 */
+  } while (!atomic_compare_exchange_weak_explicit(box, &top, p, memory_order_seq_cst,
                                                   memory_order_relaxed));
+  return top == NULL;
 }
 
 /* The whole chain, newest first; NULL: empty. */

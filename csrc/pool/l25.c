@@ -12,7 +12,15 @@
 #include "map/meta.h"
 #include "os/os.h"
 
-enum { TICK_OPS = 16, CHECK_OPS = 10000 };
+/* Operations between ticks, without and with a background thread. Even: a thread that takes and gives
+ * by turns ticks always in the same place, which a processor foresees; with odd numbers such a pair
+ * took 10 % longer. */
+enum { TICK_OPS = 16, RARE_TICK_OPS = 64, CHECK_OPS = 10000 };
+
+static void nobody(void) {}
+_Atomic(uint32_t) haki_bell_state;
+void (*haki_bell_start)(void) = nobody;
+void (*haki_bell_wake)(void) = nobody;
 
 struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large, uint32_t first,
                               uint32_t most) {
@@ -26,6 +34,14 @@ struct haki_l25 *haki_l25_new(struct haki_quota *quota, struct haki_large *large
   return NULL;
 }
 
+/* The next operation ticks: a sleeping background thread is woken at the first. */
+static struct haki_l25_cache *joined(struct haki_l25_cache *c) {
+  haki_bias_enter(&c->bias);
+  c->tick_at = haki_cell_get(&c->ops) + 1;
+  haki_bias_leave(&c->bias);
+  return c;
+}
+
 struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool) {
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
   for (; c != NULL; c = c->next) {
@@ -33,7 +49,7 @@ struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool) {
     /* acquire: pairs with haki_l25_leave() */
     if (atomic_compare_exchange_strong_explicit(&c->alive, &dead, HAK_L25_ALIVE,
                                                 memory_order_acquire, memory_order_relaxed))
-      return c;
+      return joined(c);
   }
   c = haki_meta_alloc(sizeof *c);
   if (c == NULL) return NULL;
@@ -45,7 +61,7 @@ struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool) {
   while (!atomic_compare_exchange_weak_explicit(&pool->caches, &c->next, c, memory_order_release,
                                                 memory_order_relaxed)) {
   }
-  return c;
+  return joined(c);
 }
 
 static uint64_t key_of(const struct haki_l25_cache *cache, uintptr_t site) {
@@ -105,8 +121,8 @@ static struct page *pop_lifo(struct haki_l25_cache *cache, unsigned c) {
   return p;
 }
 
-/* Up to n blocks from behind the ring go to a shard in one batch. */
-static void flush(struct haki_l25_cache *cache, unsigned c, size_t n) {
+/* Up to n blocks from behind the ring go to a shard in one batch. Returns how many. */
+static size_t flush(struct haki_l25_cache *cache, unsigned c, size_t n) {
   struct haki_l25_class *k = &cache->cls[c];
   struct page *chain = NULL;
   size_t got = 0;
@@ -123,9 +139,10 @@ static void flush(struct haki_l25_cache *cache, unsigned c, size_t n) {
     chain = p;
     got++;
   }
-  if (got == 0) return;
+  if (got == 0) return 0;
   haki_shards_put(&cache->pool->shards, c, key_of(cache, k->site), chain, got);
   haki_cell_add(&cache->transfers, 1);
+  return got;
 }
 
 static void keep(struct haki_l25_cache *cache, struct page *p) {
@@ -164,17 +181,27 @@ static void age_cache(struct haki_l25_cache *cache) {
   }
 }
 
+/* Blocks freed to a thread that does not come for them. */
+static size_t drain_unfetched(struct haki_l25_cache *c) {
+  struct page *p = haki_inbox_take(&c->inbound);
+  size_t n = 0;
+  while (p != NULL) {
+    struct page *next = haki_page_next(p);
+    haki_shards_put_remote(&c->pool->shards, class_of(p), (uintptr_t)c >> 6, p);
+    n++;
+    p = next;
+  }
+  return n;
+}
+
+static bool has_thread(struct haki_l25_cache *c) {
+  return atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE;
+}
+
 static void age_dead_caches(struct haki_l25 *pool) {
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
-  for (; c != NULL; c = c->next) {
-    if (atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE) continue;
-    struct page *p = haki_inbox_take(&c->inbound);
-    while (p != NULL) {
-      struct page *next = haki_page_next(p);
-      haki_shards_put_remote(&pool->shards, class_of(p), (uintptr_t)c >> 6, p);
-      p = next;
-    }
-  }
+  for (; c != NULL; c = c->next)
+    if (!has_thread(c)) drain_unfetched(c);
 }
 
 /* Every second block of each shard goes back to its chunk, all of them when `all`. */
@@ -192,31 +219,48 @@ static size_t age_shards(struct haki_l25 *pool, bool all) {
   return bytes;
 }
 
-void haki_l25_age(struct haki_l25 *pool) {
+size_t haki_l25_age(struct haki_l25 *pool) {
   uint64_t now = haki_os_now_coarse();
   uint64_t last = atomic_load_explicit(&pool->aged, memory_order_relaxed);
-  if (now - last < HAK_KNOB(l25, decay) / 2) return;
+  if (now - last < HAK_KNOB(l25, decay) / 2) return 0;
   if (!atomic_compare_exchange_strong_explicit(&pool->aged, &last, now, memory_order_relaxed,
                                                memory_order_relaxed))
-    return; /* somebody else does it */
+    return 0; /* somebody else does it */
   age_dead_caches(pool);
   size_t bytes = age_shards(pool, false);
   atomic_fetch_add_explicit(&pool->drained, bytes, memory_order_relaxed);
-  if (bytes != 0) haki_purge_tick();
+  return bytes;
 }
 
-/* Now and then, whoever comes by: everything works without a thread of its own. */
-HAK_COLD static void tick(struct haki_l25_cache *cache) {
+/* Instead of the background thread, or to get it. A thread is made only where a block is asked for:
+ * C libraries free what a thread leaves behind under a lock that making one takes, too. */
+static void do_or_call(struct haki_l25 *pool, uint64_t ops, bool taking) {
+  uint64_t before = atomic_fetch_add_explicit(&pool->ops, ops, memory_order_relaxed);
+  atomic_thread_fence(memory_order_seq_cst); /* INV bell-1: pairs with look_again() heap/drain.c */
+  if (atomic_load_explicit(&haki_bell_state, memory_order_relaxed) != HAK_BELL_NOBODY) {
+    haki_bell_ring();
+    return;
+  }
+  if (before / CHECK_OPS != (before + ops) / CHECK_OPS) haki_shards_check(&pool->shards);
+  if (taking && ops >= TICK_OPS - 1) haki_bell_start(); /* not for a block or two */
+}
+
+/* Now and then, whoever comes by: everything works without a thread of its own.
+ * pre: the cache's lock is held; it is let go meanwhile, for whatever is called may allocate. */
+HAK_COLD static void tick(struct haki_l25_cache *cache, bool taking) {
   struct haki_l25 *pool = cache->pool;
-  uint64_t before = atomic_fetch_add_explicit(&pool->ops, cache->ops, memory_order_relaxed);
-  if (before / CHECK_OPS != (before + cache->ops) / CHECK_OPS) haki_shards_check(&pool->shards);
-  cache->ops = 0;
-  uint64_t now = haki_os_now_coarse();
+  uint64_t now = haki_os_now_coarse(), at = haki_cell_get(&cache->ops), ops = at - cache->ticked;
+  cache->ticked = at;
+  bool alone = atomic_load_explicit(&haki_bell_state, memory_order_relaxed) == HAK_BELL_NOBODY;
+  cache->tick_at = at + (alone ? TICK_OPS - !taking : RARE_TICK_OPS); /* alone: in takes at last */
   if (now - cache->aged >= HAK_KNOB(l25, decay) / 2) {
     cache->aged = now;
     age_cache(cache);
   }
-  haki_l25_age(pool);
+  haki_bias_leave(&cache->bias);
+  do_or_call(pool, ops, taking);
+  if (haki_l25_age(pool) != 0) haki_purge_tick();
+  haki_bias_enter(&cache->bias);
 }
 
 /* ---- take and give ---- */
@@ -252,9 +296,17 @@ static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
   return p;
 }
 
+/* pre: the cache's lock is held. */
+HAK_INLINE void count(struct haki_l25_cache *cache, bool taking) {
+  uint64_t ops = haki_cell_get(&cache->ops) + 1;
+  haki_cell_set(&cache->ops, ops);
+  if (HAK_UNLIKELY(ops == cache->tick_at)) tick(cache, taking);
+}
+
 HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t site) {
   unsigned c = (unsigned)haki_l25_class_of(size);
-  if (HAK_UNLIKELY(++cache->ops >= TICK_OPS)) tick(cache);
+  haki_bias_enter(&cache->bias);
+  count(cache, true);
   haki_cell_add(&cache->takes, 1);
   struct page *p = take_cached(cache, c);
   if (p == NULL && drain_inbound(cache)) p = take_cached(cache, c);
@@ -263,6 +315,7 @@ HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, ui
   else
     p = take_shared(cache, c, site);
   if (p == NULL) p = take_fresh(cache, c);
+  haki_bias_leave(&cache->bias);
   if (p == NULL) return NULL;
   HAK_PAGE_SET(p, home, cache);
   HAK_PAGE_SET(p, kind, HAK_PAGE_RUN);
@@ -273,32 +326,46 @@ HAK_HOT void haki_l25_give(struct haki_l25_cache *cache, struct page *p) {
   struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
   HAK_PAGE_SET(p, kind, HAK_PAGE_POOLED);
   if (HAK_LIKELY(home == cache && cache != NULL)) {
+    haki_bias_enter(&cache->bias);
     keep(cache, p);
-    if (HAK_UNLIKELY(++cache->ops >= TICK_OPS)) tick(cache);
-  } else if (atomic_load_explicit(&home->alive, memory_order_relaxed) == HAK_L25_ALIVE) {
-    haki_inbox_push(&home->inbound, p);
+    count(cache, false);
+    haki_bias_leave(&cache->bias);
+  } else if (has_thread(home)) {
+    if (haki_inbox_push(&home->inbound, p)) haki_bell_ring();
   } else {
     haki_shards_put_remote(&home->pool->shards, class_of(p), (uintptr_t)home >> 6, p);
+    haki_bell_ring();
   }
 }
 
 /* ---- leave, trim, end ---- */
 
-static void flush_all(struct haki_l25_cache *cache) {
+/* pre: the cache's lock is held. Returns how many blocks went to the shards. */
+static size_t flush_all(struct haki_l25_cache *cache) {
+  size_t n = 0;
   drain_inbound(cache);
   for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
     struct page *p;
     while ((p = haki_ring_pop(&cache->cls[c].ring)) != NULL) push_lifo(cache, c, p);
-    flush(cache, c, SIZE_MAX);
+    n += flush(cache, c, SIZE_MAX);
     cache->cls[c].low = 0;
   }
   haki_run_close(&cache->run);
+  return n;
+}
+
+static void flush_own(struct haki_l25_cache *cache) {
+  haki_bias_enter(&cache->bias);
+  flush_all(cache);
+  haki_bias_leave(&cache->bias);
 }
 
 void haki_l25_leave(struct haki_l25_cache *cache) {
-  flush_all(cache);
+  flush_own(cache);
   /* release: pairs with haki_l25_join(). What arrives inbound from now on is found by ageing. */
   atomic_store_explicit(&cache->alive, HAK_L25_FREE, memory_order_release);
+  atomic_thread_fence(memory_order_seq_cst); /* INV bell-1 */
+  haki_bell_ring();
 }
 
 void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine) {
@@ -309,9 +376,53 @@ void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine) {
 }
 
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache) {
-  if (cache != NULL) flush_all(cache);
+  if (cache != NULL) flush_own(cache);
   age_dead_caches(pool);
   return age_shards(pool, true);
+}
+
+/* ---- the background thread's part ---- */
+
+/* pre: the thread has not used the cache for long. True: there is something left to do. */
+static bool empty_idle(struct haki_l25_cache *c, struct haki_l25_drained *done) {
+  enum haki_bias_result got = haki_bias_revoke(&c->bias);
+  if (got == HAK_BIAS_NEVER) c->clean = true; /* only the owner can, then */
+  if (got != HAK_BIAS_OURS) return !c->clean;
+  c->clean = haki_cell_get(&c->ops) == c->seen_ops; /* nor has it just now */
+  if (c->clean) {
+    done->blocks += flush_all(c);
+    done->caches++;
+    c->tick_at = c->seen_ops + 1; /* INV l25-2 */
+  }
+  haki_bias_restore(&c->bias);
+  return !c->clean;
+}
+
+static bool drain_cache(struct haki_l25_cache *c, uint64_t now, struct haki_l25_drained *done) {
+  uint64_t ops = haki_cell_get(&c->ops);
+  if (!has_thread(c)) {
+    done->blocks += drain_unfetched(c);
+    return false;
+  }
+  if (ops != c->seen_ops) {
+    c->seen_ops = ops;
+    c->idle_since = now;
+    c->clean = false;
+    return true;
+  }
+  done->blocks += drain_unfetched(c);
+  if (c->clean) return false;
+  return now - c->idle_since < HAK_KNOB(l25, decay) || empty_idle(c, done);
+}
+
+bool haki_l25_drain(struct haki_l25 *pool, struct haki_l25_drained *done) {
+  bool more = false;
+  uint64_t now = haki_os_now_coarse();
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next) more |= drain_cache(c, now, done);
+  done->bytes += haki_l25_age(pool);
+  haki_shards_check(&pool->shards);
+  return more || haki_shards_any(&pool->shards);
 }
 
 void haki_l25_forget(struct haki_l25 *pool) {

@@ -4,7 +4,8 @@
  *        wait for.
  * Owns:  free blocks of a shared arena: in caches, shards, runs.
  * Not:   blocks in use and their charge (large.c); which thread has which cache (heap/).
- * Locks: those of shard.h; a cache belongs to its thread, its inbound stack to everybody.
+ * Locks: those of shard.h; a cache belongs to its thread, which holds its biased lock (bias.h) while
+ *        it is in there; its inbound stack to everybody.
  * Start: haki_l25_take(), haki_l25_give().
  *
  *   take: ring -> LIFO -> inbound -> transfer -> own shard -> another shard -> run -> chunk
@@ -14,6 +15,8 @@
 #define HAK_L25_H
 
 #include "map/quota.h"
+#include "pool/bell.h"
+#include "pool/bias.h"
 #include "pool/ring.h"
 #include "pool/run.h"
 #include "pool/shard.h"
@@ -40,16 +43,24 @@ struct haki_l25_class {
   uintptr_t site; /* that asked the shards last: what goes back is put where it will look */
 };
 
+/* INV l25-2: a cache that is `clean` is empty and its thread ticks at its next operation, unless
+ *            haki_os_barrier() is not to be had. */
 struct haki_l25_cache {
-  struct haki_l25_class cls[HAK_L25_CLASSES];
-  struct haki_run run;
+  struct haki_bias bias; /* guards all down to `remote_frees` */
+  hak_cell ops;          /* blocks asked for and own blocks given back */
+  uint64_t tick_at;      /* the operation that looks after the pool */
+  uint64_t ticked;       /* the last that did */
+  uint64_t aged;         /* coarse time */
+  size_t bytes;          /* in the LIFO and the transfer cache */
   struct haki_l25 *pool;
-  size_t bytes; /* in the LIFO and the transfer cache */
-  uint32_t ops;
-  uint64_t aged; /* coarse time */
-  struct haki_large_cells large;
-  hak_cell takes, hits, remote_frees, transfers;
-  struct haki_l25_cache *next; /* in pool->caches */
+  struct haki_run run;
+  struct haki_l25_class cls[HAK_L25_CLASSES];
+  hak_cell takes, hits, transfers, remote_frees;
+  struct haki_large_cells large; /* the thread's, without the lock */
+  struct haki_l25_cache *next;   /* in pool->caches */
+  /* What haki_l25_drain() saw last. */
+  uint64_t seen_ops, idle_since;
+  bool clean;
   _Alignas(HAK_CACHE_LINE) haki_inbox inbound;
   _Atomic(uint32_t) alive; /* enum haki_l25_life */
 };
@@ -85,8 +96,19 @@ struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t 
 void haki_l25_give(struct haki_l25_cache *cache, struct page *p);
 /* Gives back everything that no thread has in its cache, and the caller's too. */
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache);
-/* Ages the shards and the caches of exited threads when their time has come. */
-void haki_l25_age(struct haki_l25 *pool);
+/* Ages the shards and the caches of exited threads when their time has come. Returns the bytes that
+ * went back to the chunks. */
+size_t haki_l25_age(struct haki_l25 *pool);
+
+struct haki_l25_drained {
+  size_t blocks; /* from idle caches and inbound stacks to the shards */
+  size_t bytes;  /* to the chunks */
+  size_t caches; /* emptied */
+};
+/* One round of the background thread: idle threads' caches and inbound stacks, ageing, the check for
+ * contention; adds to *done. True: there will be something to do in the next round.
+ * pre: REGISTRY held. */
+bool haki_l25_drain(struct haki_l25 *pool, struct haki_l25_drained *done);
 /* In a forked child, where `mine` is the only cache with a thread. */
 void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine);
 /* Forgets all blocks: their pages have been given back. pre: no other user. */

@@ -255,21 +255,43 @@ struct window {
   uint64_t load, ops, waits;
 };
 
-/* Adds up and resets the counts of all shards. */
-static struct window read_window(struct haki_shards *s) {
+/* Adds up the counts of all shards; `reset` those that are of the window only. */
+static struct window add_lists(struct haki_shards *s, bool reset) {
   struct window w = {0};
   uint32_t count = haki_shards_count(s);
   for (uint32_t i = 0; i < count; i++)
     for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
       struct haki_shard_list *l = list_of(s, i, c);
-      if (atomic_load_explicit(&l->ops, memory_order_relaxed) == 0) continue; /* not touched */
-      w.load += atomic_exchange_explicit(&l->load, 0, memory_order_relaxed);
-      w.ops += atomic_exchange_explicit(&l->ops, 0, memory_order_relaxed);
-      w.waits += atomic_exchange_explicit(&l->waits, 0, memory_order_relaxed);
+      uint64_t ops = atomic_load_explicit(&l->ops, memory_order_relaxed);
+      if (ops == 0) continue; /* not touched */
+      w.ops += ops;
+      w.waits += atomic_load_explicit(&l->waits, memory_order_relaxed);
+      if (reset) w.load += atomic_exchange_explicit(&l->load, 0, memory_order_relaxed);
     }
-  atomic_fetch_add_explicit(&s->ops, w.ops, memory_order_relaxed);
-  atomic_fetch_add_explicit(&s->waits, w.waits, memory_order_relaxed);
   return w;
+}
+
+/* What has happened since the last check. pre: `growing` is ours. */
+static struct window read_window(struct haki_shards *s) {
+  struct window all = add_lists(s, true);
+  struct window w = {all.load, all.ops - s->seen_ops, all.waits - s->seen_waits};
+  s->seen_ops = all.ops;
+  s->seen_waits = all.waits;
+  return w;
+}
+
+void haki_shards_waits(struct haki_shards *s, uint64_t *ops, uint64_t *waits) {
+  struct window all = add_lists(s, false);
+  *ops = all.ops;
+  *waits = all.waits;
+}
+
+bool haki_shards_any(struct haki_shards *s) {
+  uint32_t words = (haki_shards_count(s) + 63) / 64;
+  for (unsigned c = 0; c < HAK_L25_CLASSES; c++)
+    for (uint32_t w = 0; w < words; w++)
+      if (atomic_load_explicit(&s->nonempty[c][w], memory_order_relaxed) != 0) return true;
+  return false;
 }
 
 enum { SIGNAL_OPS = 256 }; /* fewer say nothing about waits */

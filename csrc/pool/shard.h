@@ -40,7 +40,7 @@ struct haki_shard_list {
   haki_inbox remote; /* freed without the lock */
   _Atomic(uint32_t) remote_count;
   _Atomic(uint32_t) load;       /* blocks asked for since the last check */
-  _Atomic(uint32_t) ops, waits; /* since the last check */
+  _Atomic(uint64_t) ops, waits; /* tries of the lock; of those, found it held */
 };
 
 struct haki_shard {
@@ -54,10 +54,11 @@ struct haki_shards {
   _Atomic(uint32_t) most;  /* l25.max_shards */
   haki_spin growing;
   _Atomic(uint64_t) nonempty[HAK_L25_CLASSES][HAK_SHARD_WORDS];
-  _Atomic(uintptr_t) last_user; /* a thread */
-  _Atomic(uint32_t) several;    /* another one came since the last check */
-  _Atomic(uint64_t) checked;    /* coarse time of the last check */
-  _Atomic(uint64_t) ops, waits, steals, remote, expansions, failures; /* for statistics */
+  _Atomic(uintptr_t) last_user;  /* a thread */
+  _Atomic(uint32_t) several;     /* another one came since the last check */
+  _Atomic(uint64_t) checked;     /* coarse time of the last check */
+  uint64_t seen_ops, seen_waits; /* of all lists at the last check; under `growing` */
+  _Atomic(uint64_t) steals, remote, expansions, failures; /* for statistics */
 };
 
 /* False: no memory; nothing has been taken. */
@@ -80,6 +81,9 @@ struct page *haki_shards_shed(struct haki_shards *s, unsigned c, uint32_t i, boo
 /* Looks at load and waits since the last check, at most every l25.check_interval; grows when one
  * says so. True: grown. */
 bool haki_shards_check(struct haki_shards *s);
+/* How often a shard's lock was tried, and found held, since the pool was made. */
+void haki_shards_waits(struct haki_shards *s, uint64_t *ops, uint64_t *waits);
+bool haki_shards_any(struct haki_shards *s); /* some shard has blocks */
 /* All locks, so that a fork meets no list half-way. */
 void haki_shards_lock_all(struct haki_shards *s);
 void haki_shards_unlock_all(struct haki_shards *s);

@@ -320,7 +320,10 @@ TEST(l25_wait_threshold_effect) {
   CHECK_EQ(lines, 2);
   CHECK_STR(heard[0], "[L2.5_POOL] Lock waits detected (49.8%), expanding");
   CHECK_STR(heard[1], "[L2.5_POOL] Expanded shards: 64 \xe2\x86\x92 128");
-  CHECK_EQ(pool.waits, 400);
+  uint64_t ops, waits;
+  haki_shards_waits(&pool, &ops, &waits);
+  CHECK_EQ(waits, 400);
+  CHECK_EQ(ops, 803);
 }
 
 #if HAK_FAULT
