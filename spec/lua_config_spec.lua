@@ -144,6 +144,9 @@ describe("the environment", function()
     local special = {
       ["os.region"] = { "1G", 2 ^ 30 }, ["os.hugepages"] = { "off", "off" }, ["purge.mode"] = { "free", "free" },
       ["l25.shard_by"] = { "site", "site" }, ["small.refill"] = { "8K", 8192 },
+      ["bigcache.mode"] = { "fixed", "fixed" }, ["bigcache.hash"] = { "mul32", "mul32" },
+      ["bigcache.initial_buckets"] = { "64", 64 }, ["bigcache.max_buckets"] = { "128", 128 },
+      ["bigcache.load_percent"] = { "50", 50 },
       ["arena.owner_check"] = { "on", true }, ["log.level"] = { "0", 0 },
     }
     local env, conf = {}, {}

@@ -20,9 +20,13 @@
 #if HAK_AUDIT_BUILD
 #define L25_FIRST 2
 #define L25_MOST 8
+#define BIG_FIRST 4
+#define BIG_FIRST_MIN 4
 #else
 #define L25_FIRST 64
 #define L25_MOST 1024
+#define BIG_FIRST 256
+#define BIG_FIRST_MIN 32
 #endif
 #define TIB ((uint64_t)1 << 40)
 #define US ((uint64_t)1000)

@@ -10,6 +10,7 @@ _Atomic(uint64_t) haki_stat_shared[HAK_STAT_COUNT];
 #define COUNTER "counter"
 #define GAUGE "gauge"
 #define PEAK "peak"
+#define RATIO "ratio"
 enum { PROCESS = 1, ARENA = 2, BOTH = PROCESS | ARENA };
 
 static const hak_stat_info infos[HAK_STAT_COUNT] = {

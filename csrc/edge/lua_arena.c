@@ -39,9 +39,10 @@ int haki_lua_arena_close(struct lua_arena *ref) {
   return 0;
 }
 
-void *haki_lua_obtain(hak_arena *arena, void *old, size_t size, int *error) {
+void *haki_lua_obtain(hak_arena *arena, void *old, size_t size, uintptr_t site, int *error) {
   uint64_t refusals = hak_arena_refusals(arena);
-  void *p = old != NULL ? hak_arena_realloc(arena, old, size) : hak_arena_calloc(arena, 1, size);
+  void *p = old != NULL ? hak_arena_realloc(arena, old, size)
+                        : hak_arena_calloc_site(arena, 1, size, site);
   if (HAK_LIKELY(p != NULL)) return p;
   *error = errno == ENOMEM && hak_arena_refusals(arena) != refusals ? EDQUOT : errno;
   return NULL;

@@ -28,7 +28,7 @@ struct lua_arena *haki_lua_checkarena(lua_State *L, int index, int arg, const ch
                                       const char *what);
 /* zeroed memory (old NULL) or a reallocation. fails: NULL and *error: EDQUOT, not ENOMEM, when it
  * was the arena's limit. */
-void *haki_lua_obtain(hak_arena *arena, void *old, size_t size, int *error);
+void *haki_lua_obtain(hak_arena *arena, void *old, size_t size, uintptr_t site, int *error);
 
 /* Fills the methods of arenas into the metatable on top; metatables at first, first+1, ... */
 void haki_lua_arena_open(lua_State *L, int first);

@@ -13,6 +13,8 @@
 
 #include "edge/lua_arena.h"
 
+enum { HAK_SITE_MIN = 64 * 1024 };
+
 struct lua_buffer {
   unsigned char *data; /* the first two are read and written by lua/hakmem/ffi.lua, too */
   size_t size;
@@ -61,13 +63,24 @@ static void attach(struct lua_buffer *b, struct lua_arena *ref) {
   haki_list_append(&ref->buffers, &b->all);
 }
 
+/* The line of Lua that asks: what a C program's return address is. Only large blocks are kept by
+ * call site, and finding the line costs more than a small block. */
+static uintptr_t call_site(lua_State *L, size_t size) {
+  lua_Debug caller;
+  if (size < HAK_SITE_MIN || lua_getstack(L, 1, &caller) == 0) return 0;
+  lua_getinfo(L, "Sl", &caller);
+  uintptr_t site = (uintptr_t)caller.currentline;
+  for (const char *s = caller.short_src; *s != '\0'; s++) site = site * 31 + (unsigned char)*s;
+  return site;
+}
+
 int haki_lua_buffer_make(lua_State *L) {
   struct lua_arena *ref = *(struct lua_arena **)lua_touserdata(L, 1);
   size_t size = haki_lua_checksize(L, 2, 1, "buffer");
   int error = 0;
   struct lua_buffer *b = push_view(L);
   if (ref->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
-  b->base = haki_lua_obtain(ref->arena, NULL, size, &error);
+  b->base = haki_lua_obtain(ref->arena, NULL, size, call_site(L, size), &error);
   if (b->base == NULL) return haki_lua_failure(L, error);
   b->data = b->base;
   b->size = size;
@@ -114,7 +127,7 @@ static int buffer_resize(lua_State *L) {
   if (b->slice) luaL_error(L, "attempt to resize a slice");
   size_t size = haki_lua_checksize(L, 2, 1, "resize"), old = b->size;
   int error = 0;
-  unsigned char *base = haki_lua_obtain(b->arena->arena, b->base, size, &error);
+  unsigned char *base = haki_lua_obtain(b->arena->arena, b->base, size, 0, &error);
   if (base == NULL) return haki_lua_failure(L, error);
   if (size > old) memset(base + old, 0, size - old);
   follow(b, base, size);

@@ -69,14 +69,14 @@ static void *try_on(struct hak_arena *a, const struct haki_request *r) {
       return p;
     }
   }
-  bool pooled = r->size <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE;
-  return haki_large_alloc(&a->large, haki_arena_cache(a, pooled),
+  return haki_large_alloc(&a->large, haki_arena_cache(a, true),
                           &(struct haki_large_request){r->size, r->align, r->site, r->zero});
 }
 
 HAK_COLD static void *try_again(struct hak_arena *a, const struct haki_request *r) {
   haki_arena_release_caches(a);
-  if (atomic_load_explicit(&a->quota.refused, memory_order_relaxed) == 0) haki_purge(true);
+  if (atomic_load_explicit(&a->quota.refused, memory_order_relaxed) == 0)
+    haki_api_trim(); /* address space may lie in the caches of the default arena */
   void *p = try_on(a, r);
   if (p != NULL) return p;
   if (atomic_load_explicit(&a->quota.refused, memory_order_relaxed) != 0)
@@ -146,10 +146,14 @@ void *haki_api_arena_alloc(hak_arena *a, size_t size) {
   return haki_alloc_on(a, &(struct haki_request){size, 16, false, SITE});
 }
 
-void *haki_api_arena_calloc(hak_arena *a, size_t count, size_t size) {
+void *haki_api_arena_calloc_site(hak_arena *a, size_t count, size_t size, uintptr_t site) {
   size_t bytes;
   if (!haki_arena_may_use(a) || !product(count, size, &bytes)) return NULL;
-  return haki_alloc_on(a, &(struct haki_request){bytes, 16, true, SITE});
+  return haki_alloc_on(a, &(struct haki_request){bytes, 16, true, site});
+}
+
+void *haki_api_arena_calloc(hak_arena *a, size_t count, size_t size) {
+  return haki_api_arena_calloc_site(a, count, size, SITE);
 }
 
 void *haki_api_arena_aligned_alloc(hak_arena *a, size_t align, size_t size) {

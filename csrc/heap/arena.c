@@ -104,6 +104,8 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   a->owner_check = HAK_KNOB(arena, owner_check) != 0;
   a->retain = HAK_KNOB(arena, retain);
   atomic_store_explicit(&a->pool, NULL, memory_order_relaxed);
+  atomic_store_explicit(&a->initial_shards, (uint32_t)HAK_KNOB(l25, initial_shards),
+                        memory_order_relaxed);
   atomic_store_explicit(&a->max_shards, (uint32_t)HAK_KNOB(l25, max_shards), memory_order_relaxed);
   a->own = NULL;
   atomic_store_explicit(&a->plain, &haki_empty_heap, memory_order_relaxed);
@@ -117,7 +119,7 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   atomic_store_explicit(&a->orphan_count, 0, memory_order_relaxed);
   a->quota.shared = !is_private;
   set_soft_next(&a->quota, 0);
-  haki_large_init(&a->large, &a->quota, !is_private);
+  haki_large_init(&a->large, &a->quota, is_private ? &haki_default_arena.large : NULL);
   a->lua.is_private = is_private;
   a->lua.retained = is_private ? &a->retained : NULL;
   haki_heap_init(&a->lua, a, &a->quota);
@@ -150,7 +152,27 @@ static int check_limits(size_t soft, size_t hard) {
   return soft != 0 && hard != 0 && soft > hard ? EINVAL : 0;
 }
 
+/* The words of a configuration that stand for knobs. */
+struct word {
+  size_t value;
+  enum haki_knob_id id;
+};
+enum { WORDS = 5 };
+static void read_words(const hak_arena_config *c, struct word w[WORDS]) {
+  w[0] = (struct word){c->l25_initial_shards, HAK_KNOB_l25_initial_shards};
+  w[1] = (struct word){c->l25_max_shards, HAK_KNOB_l25_max_shards};
+  w[2] = (struct word){c->bigcache_initial_buckets, HAK_KNOB_bigcache_initial_buckets};
+  w[3] = (struct word){c->bigcache_max_buckets, HAK_KNOB_bigcache_max_buckets};
+  w[4] = (struct word){c->bigcache_max_bytes, HAK_KNOB_bigcache_max_bytes};
+}
+
 static int check_config(const hak_arena_config *config) {
+  struct word words[WORDS];
+  read_words(config, words);
+  for (int i = 0; i < WORDS; i++) {
+    const hak_knob_info *k = haki_knob_info_at(words[i].id);
+    if (words[i].value != 0 && (words[i].value < k->min || words[i].value > k->max)) return EINVAL;
+  }
   if (config->kind != HAK_ARENA_SHARED && config->kind != HAK_ARENA_PRIVATE) return EINVAL;
   for (size_t i = 0; i < HAK_COUNT_OF(config->reserved); i++)
     if (config->reserved[i] != 0) return EINVAL;
@@ -165,6 +187,10 @@ hak_arena *haki_api_arena_create(const hak_arena_config *config) {
     return NULL;
   }
   init(a, config);
+  struct word words[WORDS] = {{0, 0}};
+  if (config != NULL) read_words(config, words);
+  for (int i = 0; i < WORDS; i++)
+    if (words[i].value != 0) haki_arena_set_knob(a, words[i].id, words[i].value);
   publish(a);
   if (config != NULL) haki_api_arena_set_limit(a, config->soft, config->hard);
   HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Arena %s created (%s)", a->name,
@@ -215,7 +241,9 @@ bool haki_arena_release_caches(struct hak_arena *a) {
     struct haki_heap *h = haki_thread_heap(a);
     if (h != NULL) haki_heap_trim(h);
     struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
-    if (pool != NULL) haki_l25_trim(pool, haki_arena_cache(a, false));
+    struct haki_l25_cache *cache = haki_arena_cache(a, false);
+    if (pool != NULL) haki_l25_trim(pool, cache);
+    haki_large_trim(&a->large, cache);
     haki_orphans_trim(a);
   }
   return haki_cell_get(&a->quota.charged) < before;
@@ -317,14 +345,12 @@ int haki_api_arena_walk(int (*visit)(hak_arena *, void *), void *ud) {
   return result;
 }
 
-struct haki_l25 *haki_arena_next_pool(uint32_t *slot) {
+struct hak_arena *haki_arena_next_shared(uint32_t *slot) {
   for (uint32_t n = 0; n < SLOTS_PER_PAGE && *slot < slot_count; n++, ++*slot) {
     struct hak_arena *a = slots[*slot / SLOTS_PER_PAGE][*slot % SLOTS_PER_PAGE];
     if (!haki_arena_is_live(a) || a->is_private) continue; /* the dead may be on their way back */
-    struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
-    if (pool == NULL) continue;
     ++*slot;
-    return pool;
+    return a;
   }
   if (*slot >= slot_count) *slot = HAK_NO_SLOT;
   return NULL;
@@ -386,6 +412,7 @@ int haki_api_arena_destroy(hak_arena *a) {
   haki_stats_bury(a);
   struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
   if (pool != NULL) haki_l25_destroy(pool);
+  haki_large_destroy(&a->large);
   atomic_store_explicit(&a->pool, NULL, memory_order_relaxed);
   haki_slabs_free(&a->lua);
   if (a->own != NULL) {

@@ -27,8 +27,8 @@ struct hak_arena {
   struct haki_quota quota;
   struct haki_large large;
   struct haki_retained retained;
-  _Atomic(struct haki_l25 *) pool; /* shared: NULL until the first large block */
-  _Atomic(uint32_t) max_shards;
+  _Atomic(struct haki_l25 *) pool;              /* shared: NULL until the first large block */
+  _Atomic(uint32_t) initial_shards, max_shards; /* of the pool */
   bool is_private;
   bool owner_check;
   uint32_t slot, generation;
@@ -62,14 +62,16 @@ void haki_arena_init_default(void);
 bool haki_registry_enter(void);
 void haki_registry_leave(bool entered);
 bool haki_registry_is_mine(void); /* the caller is such a visitor */
-/* The pool of the next live shared arena from *slot on that has one; *slot moves behind it, HAK_NO_SLOT
- * at the end. NULL: none among the slots that were looked at. pre: REGISTRY held. */
-struct haki_l25 *haki_arena_next_pool(uint32_t *slot);
+/* The next live shared arena from *slot on; *slot moves behind it, HAK_NO_SLOT at the end. NULL: none
+ * among the slots that were looked at. pre: REGISTRY held. */
+struct hak_arena *haki_arena_next_shared(uint32_t *slot);
 /* The heap of the calling thread in a shared arena; NULL: no memory, or the thread is exiting. */
 struct haki_heap *haki_thread_heap(struct hak_arena *a);
 /* The calling thread's cache of large blocks of a shared arena. NULL: none; `make` asks for one. */
 struct haki_l25_cache *haki_arena_cache(struct hak_arena *a, bool make);
 uint32_t haki_arena_first_shards(struct hak_arena *a); /* of its pool, once it has one */
+/* A knob of scope arena gets a value for one. */
+void haki_arena_set_knob(struct hak_arena *a, int id, uint64_t value);
 void haki_arena_set_max_shards(struct hak_arena *a, uint32_t most);
 /* The heap for malloc-like calls on a private arena; NULL with errno. */
 struct haki_heap *haki_private_heap(struct hak_arena *a);

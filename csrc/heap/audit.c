@@ -37,6 +37,8 @@ static bool arena_ok(struct hak_arena *a) {
   bool ok = haki_cell_get(&a->quota.charged) <= peak && (hard == 0 || peak != 0 || hard >= peak);
   struct haki_heap *own = a->own;
   ok = ok && haki_large_ok(&a->large) && haki_heap_ok(&a->lua);
+  struct haki_big *big = atomic_load_explicit(&a->large.big, memory_order_acquire);
+  ok = ok && (big == NULL || haki_big_ok(big));
   ok = ok && (own == NULL || haki_heap_ok(own));
   haki_lock(&haki_heaps_lock);
   ok = ok && list_ok(&a->heaps) && list_ok(&a->orphans);

@@ -91,13 +91,23 @@ static void wake(void) {
 
 /* ---- work ---- */
 
+/* pre: REGISTRY held. */
+static bool drain_arena(struct hak_arena *a, struct haki_l25_drained *done) {
+  struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+  struct haki_big *big = atomic_load_explicit(&a->large.big, memory_order_acquire);
+  bool more = pool != NULL && haki_l25_drain(pool, done);
+  if (big == NULL) return more;
+  done->bytes += haki_big_age(big, false);
+  return more || !haki_big_idle(big);
+}
+
 static bool drain_pools(void) {
   struct haki_l25_drained done = {0};
   bool more = false;
   for (uint32_t slot = 0; slot != HAK_NO_SLOT;) {
     haki_lock(&haki_registry_lock);
-    struct haki_l25 *pool = haki_arena_next_pool(&slot);
-    if (pool != NULL) more |= haki_l25_drain(pool, &done);
+    struct hak_arena *a = haki_arena_next_shared(&slot);
+    if (a != NULL) more |= drain_arena(a, &done);
     haki_unlock(&haki_registry_lock);
   }
   HAK_STAT_ADD(drain, rounds, 1);

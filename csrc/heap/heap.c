@@ -182,7 +182,10 @@ size_t haki_trim_thread(void) {
   for (struct haki_heap *h = haki_tls_heap; h != NULL; h = h->next_of_thread) {
     if (haki_heap_arena(h) == NULL) continue;
     bytes += haki_heap_trim(h);
-    if (h->l25 != NULL) bytes += haki_l25_trim(h->l25->pool, h->l25);
+    if (h->l25 != NULL) {
+      bytes += haki_l25_trim(h->l25->pool, h->l25);
+      bytes += haki_large_trim(&haki_heap_arena(h)->large, h->l25);
+    }
   }
   haki_unlock(&haki_heaps_lock);
   return bytes;
@@ -192,7 +195,7 @@ size_t haki_trim_thread(void) {
 
 uint32_t haki_arena_first_shards(struct hak_arena *a) {
   uint32_t most = atomic_load_explicit(&a->max_shards, memory_order_relaxed);
-  uint32_t first = (uint32_t)HAK_KNOB(l25, initial_shards);
+  uint32_t first = atomic_load_explicit(&a->initial_shards, memory_order_relaxed);
   if (first > most) first = most;
   return 1u << (31 - __builtin_clz(first)); /* a power of two */
 }

@@ -55,38 +55,43 @@ static struct haki_lock *const fork_locks[] = {
     &haki_nursery_lock, &haki_purge_lock, &haki_chunk_lock, &haki_meta_lock,     &haki_bell_lock,
 };
 
-/* pre: REGISTRY and ARENA held. */
-static void each_pool(void (*visit)(struct hak_arena *a, struct haki_l25 *pool)) {
+/* Spin locks of pools and caches are leaves. pre: REGISTRY and ARENA held. */
+static void each_arena(void (*visit)(struct hak_arena *a, struct haki_l25 *pool,
+                                     struct haki_big *big)) {
   for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
     struct hak_arena *a = HAK_LIST_OF(l, struct hak_arena, link);
-    struct haki_l25 *pool = a->pool;
-    if (pool != NULL) visit(a, pool);
+    visit(a, atomic_load_explicit(&a->pool, memory_order_acquire),
+          atomic_load_explicit(&a->large.big, memory_order_acquire));
   }
 }
 
-static void lock_pool(struct hak_arena *a, struct haki_l25 *pool) {
+static void lock_pool(struct hak_arena *a, struct haki_l25 *pool, struct haki_big *big) {
   (void)a;
-  haki_shards_lock_all(&pool->shards);
+  if (pool != NULL) haki_shards_lock_all(&pool->shards);
+  if (big != NULL) haki_big_lock_all(big);
 }
-static void unlock_pool(struct hak_arena *a, struct haki_l25 *pool) {
+static void unlock_pool(struct hak_arena *a, struct haki_l25 *pool, struct haki_big *big) {
   (void)a;
-  haki_shards_unlock_all(&pool->shards);
+  if (pool != NULL) haki_shards_unlock_all(&pool->shards);
+  if (big != NULL) haki_big_unlock_all(big);
 }
-static void inherit_pool(struct hak_arena *a, struct haki_l25 *pool) {
-  haki_shards_unlock_all(&pool->shards);
-  haki_l25_after_fork(pool, haki_arena_cache(a, false));
+static void inherit_pool(struct hak_arena *a, struct haki_l25 *pool, struct haki_big *big) {
+  struct haki_l25_cache *mine = haki_arena_cache(a, false);
+  if (big != NULL) haki_big_after_fork(big, mine != NULL ? &mine->front : NULL);
+  unlock_pool(a, pool, big);
+  if (pool != NULL) haki_l25_after_fork(pool, mine);
 }
 
 static void before_fork(void) {
   for (size_t i = 0; i < HAK_COUNT_OF(fork_locks); i++) haki_lock(fork_locks[i]);
-  each_pool(lock_pool);
+  each_arena(lock_pool);
 }
 static void in_parent(void) {
-  each_pool(unlock_pool);
+  each_arena(unlock_pool);
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_unlock(fork_locks[i]);
 }
 static void in_child(void) {
-  each_pool(inherit_pool);
+  each_arena(inherit_pool);
   haki_drain_after_fork();
   for (size_t i = HAK_COUNT_OF(fork_locks); i-- > 0;) haki_lock_reinit(fork_locks[i]);
   HAK_STAT_ADD(forks, children, 1);
@@ -107,6 +112,7 @@ static void start_here(void) {
     haki_arena_init_default();
     haki_drain_init();
     HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Version " HAK_VERSION " started");
+    haki_big_log(&haki_default_arena.large.limits);
     HAK_LOG(HAK_LOG_INFO, "[L2.5_POOL] Initialized (shards=%u, max=%u)",
             haki_arena_first_shards(&haki_default_arena),
             atomic_load_explicit(&haki_default_arena.max_shards, memory_order_relaxed));
@@ -186,21 +192,27 @@ HAK_COLD const struct hak_core *haki_start(void) {
 
 /* ---- trim and shutdown ---- */
 
+/* What no thread has for itself, in every shared arena. */
+static void trim_shared(void) {
+  bool entered = haki_registry_enter();
+  for (uint32_t slot = 0; slot != HAK_NO_SLOT;) {
+    struct hak_arena *a = haki_arena_next_shared(&slot);
+    if (a == NULL) continue;
+    struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+    if (pool != NULL) haki_l25_trim(pool, NULL);
+    haki_large_trim(&a->large, NULL);
+    haki_orphans_trim(a);
+  }
+  haki_registry_leave(entered);
+}
+
 size_t haki_api_trim(void) {
   haki_trim_thread();
-  struct haki_l25 *pool = atomic_load_explicit(&haki_default_arena.pool, memory_order_acquire);
-  if (pool != NULL) haki_l25_trim(pool, NULL); /* this thread may have no cache there */
-  haki_orphans_trim(&haki_default_arena);
+  trim_shared();
   return haki_purge(true);
 }
 
 void haki_api_shutdown(void) {
   haki_drain_shutdown();
-  bool entered = haki_registry_enter();
-  for (uint32_t slot = 0; slot != HAK_NO_SLOT;) {
-    struct haki_l25 *pool = haki_arena_next_pool(&slot);
-    if (pool != NULL) haki_l25_trim(pool, NULL);
-  }
-  haki_registry_leave(entered);
   haki_api_trim();
 }

@@ -204,17 +204,66 @@ static void add_pool(struct sums *s, struct haki_l25 *pool) {
   SUM(s, l25, aged) += atomic_load_explicit(&pool->drained, memory_order_relaxed);
 }
 
+static uint64_t read(_Atomic(uint64_t) *from) {
+  return atomic_load_explicit(from, memory_order_relaxed);
+}
+
+/* What threads have reserved for their fronts is not kept: credits come off. */
+static void add_fronts(struct sums *s, struct haki_l25 *pool, uint64_t *bytes, uint64_t *room) {
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next) {
+    SUM(s, bigcache, hits_front) += haki_cell_get(&c->front.hits);
+    SUM(s, bigcache, inserts) += haki_cell_get(&c->front.inserts);
+    *bytes -= haki_cell_get(&c->front.credit);
+    *room -= haki_cell_get(&c->front.credit_room);
+  }
+}
+
+static void add_big(struct sums *s, struct haki_big *b, struct haki_l25 *pool) {
+  uint64_t chains[5], bytes = read(&b->bytes), room = read(&b->mapped), peak = read(&b->peak);
+  if (pool != NULL) add_fronts(s, pool, &bytes, &room);
+  SUM(s, bigcache, bytes) += (int64_t)bytes > 0 ? bytes : 0; /* read one after the other */
+  SUM(s, bigcache, mapped) += (int64_t)room > 0 ? room : 0;
+  SUM(s, bigcache, purged) += read(&b->purged);
+  SUM(s, bigcache, entries) += read(&b->table.entries) + (b->fixed ? read(&b->fixed->entries) : 0);
+  if (peak > SUM(s, bigcache, peak)) SUM(s, bigcache, peak) = peak;
+  SUM(s, bigcache, hits_site) += read(&b->hits_site);
+  SUM(s, bigcache, hits_class) += read(&b->hits_class);
+  SUM(s, bigcache, hits_larger) += read(&b->hits_larger);
+  SUM(s, bigcache, hits_gathered) += read(&b->hits_gathered);
+  SUM(s, bigcache, misses) += read(&b->misses);
+  SUM(s, bigcache, revived) += read(&b->hits_purged);
+  SUM(s, bigcache, inserts) += read(&b->inserts);
+  SUM(s, bigcache, resizes) += read(&b->table.resizes);
+  SUM(s, bigcache, failures) += read(&b->table.failures);
+  SUM(s, bigcache, evicted_bytes) += read(&b->evicted_bytes);
+  SUM(s, bigcache, evicted_mapped) += read(&b->evicted_mapped);
+  SUM(s, bigcache, evicted_rare) += read(&b->evicted_rare);
+  SUM(s, bigcache, evicted_age) += read(&b->evicted_age);
+  SUM(s, bigcache, purges) += read(&b->purges);
+  if (read(&b->table.worst) > SUM(s, bigcache, worst))
+    SUM(s, bigcache, worst) = read(&b->table.worst);
+  haki_bigtable_chains(&b->table, chains);
+  if (chains[0] > SUM(s, bigcache, longest)) SUM(s, bigcache, longest) = chains[0];
+  for (int i = 1; i < 5; i++) s->v[HAK_STAT(bigcache, chains_1) + i - 1] += chains[i];
+}
+
 static void add_large(struct sums *s, struct hak_arena *a) {
+  struct haki_big *big = atomic_load_explicit(&a->large.big, memory_order_acquire);
   struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
   uint64_t before = SUM(s, large, bytes);
   add_large_cells(s, &a->large.cells);
   if (pool != NULL) add_pool(s, pool);
+  if (big != NULL) add_big(s, big, pool);
   if (a->is_private) return;
   s->shared_charged += haki_cell_get(&a->quota.charged);
   s->shared_large += SUM(s, large, bytes) - before;
   if (a == s->arena || (s->arena == NULL && a == &haki_default_arena)) {
     SUM(s, l25, shards) = pool != NULL ? haki_shards_count(&pool->shards) : 0;
     SUM(s, l25, max_shards) = atomic_load_explicit(&a->max_shards, memory_order_relaxed);
+    SUM(s, bigcache, buckets) = big != NULL ? haki_bigtable_count(&big->table) : 0;
+    SUM(s, bigcache, max_buckets) =
+        atomic_load_explicit(&a->large.limits.max_buckets, memory_order_relaxed);
   }
 }
 
@@ -247,21 +296,27 @@ static void add_arena(struct sums *s, struct hak_arena *a) {
   SUM(s, top, soft_crossings) += haki_cell_get(&a->quota.crossings);
 }
 
-/* An arena dies: its counters live on in those of the process. */
+/* What kind each statistic is: the dead add to the living by it. */
+enum stat_kind { COUNTER, GAUGE, PEAK, RATIO };
+static const unsigned char kinds[HAK_STAT_COUNT] = {
+#define S(group, name, kind, ...) kind,
+#include "base/stats.def"
+#undef S
+};
+
+/* An arena dies: its counters and peaks live on in those of the process. */
 void haki_stats_bury(struct hak_arena *a) {
   struct sums s = {.arena = a};
   add_arena(&s, a);
-  static const enum haki_stat_id counters[] = {
-#define S(group, name, kind, ...) HAK_STAT_IF_##kind(HAK_STAT(group, name))
-#define HAK_STAT_IF_COUNTER(id) id,
-#define HAK_STAT_IF_GAUGE(id)
-#define HAK_STAT_IF_PEAK(id)
-#include "base/stats.def"
-#undef S
-  };
-  for (size_t i = 0; i < HAK_COUNT_OF(counters); i++)
-    atomic_fetch_add_explicit(&haki_stat_shared[counters[i]], s.v[counters[i]],
-                              memory_order_relaxed);
+  for (int i = 0; i < HAK_STAT_COUNT; i++) {
+    uint64_t seen = atomic_load_explicit(&haki_stat_shared[i], memory_order_relaxed);
+    if (kinds[i] == COUNTER)
+      atomic_fetch_add_explicit(&haki_stat_shared[i], s.v[i], memory_order_relaxed);
+    while (kinds[i] == PEAK && s.v[i] > seen &&
+           !atomic_compare_exchange_weak_explicit(&haki_stat_shared[i], &seen, s.v[i],
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+    }
+  }
 }
 
 /* ---- the sums ---- */
@@ -270,9 +325,10 @@ static _Atomic(uint64_t) process_peak; /* highest sum of charges that a read has
 
 /* Free blocks of a pool are what a shared arena is charged for and nobody uses. */
 static void add_pooled(struct sums *s) {
-  uint64_t used = s->shared_large + s->shared_slabs;
+  uint64_t used = s->shared_large + s->shared_slabs + SUM(s, bigcache, bytes);
   SUM(s, l25, cached) = s->shared_charged > used ? s->shared_charged - used : 0;
-  SUM(s, top, cached) += SUM(s, l25, cached);
+  SUM(s, top, cached) += SUM(s, l25, cached) + SUM(s, bigcache, bytes);
+  SUM(s, top, purged) += SUM(s, bigcache, purged);
 }
 
 static void add_process(struct sums *s) {
@@ -282,8 +338,13 @@ static void add_process(struct sums *s) {
     SUM(s, arena, live)++;
   }
   haki_registry_leave(entered);
-  for (int i = 0; i < HAK_STAT_COUNT; i++)
-    s->v[i] += atomic_load_explicit(&haki_stat_shared[i], memory_order_relaxed);
+  for (int i = 0; i < HAK_STAT_COUNT; i++) {
+    uint64_t dead = atomic_load_explicit(&haki_stat_shared[i], memory_order_relaxed);
+    if (kinds[i] != PEAK)
+      s->v[i] += dead;
+    else if (dead > s->v[i])
+      s->v[i] = dead;
+  }
   uint64_t seen = atomic_load_explicit(&process_peak, memory_order_relaxed);
   if (SUM(s, top, charged) > SUM(s, top, peak)) SUM(s, top, peak) = SUM(s, top, charged);
   if (SUM(s, top, peak) > seen)
@@ -311,6 +372,15 @@ static void add_one(struct sums *s, struct hak_arena *a) {
 }
 
 static void finish(struct sums *s) {
+  uint64_t hits = SUM(s, bigcache, hits_front) + SUM(s, bigcache, hits_site);
+  hits += SUM(s, bigcache, hits_class) + SUM(s, bigcache, hits_larger);
+  hits += SUM(s, bigcache, hits_gathered);
+  SUM(s, bigcache, hits) = hits;
+  if (hits != 0)
+    SUM(s, bigcache, hit_rate) =
+        (uint64_t)((double)hits / (double)(hits + SUM(s, bigcache, misses)) * 1e9);
+  SUM(s, bigcache, evictions) = SUM(s, bigcache, evicted_bytes) + SUM(s, bigcache, evicted_mapped) +
+                                SUM(s, bigcache, evicted_rare) + SUM(s, bigcache, evicted_age);
   uint64_t active = SUM(s, top, active), allocated = SUM(s, top, allocated);
   SUM(s, top, waste) = active > allocated ? active - allocated : 0;
   SUM(s, top, mapped) = active + SUM(s, top, cached) + SUM(s, top, purged) + SUM(s, top, reserved) +

@@ -66,7 +66,7 @@ HAK_API size_t hak_usable_size(const void *ptr);
 /* 1 when `ptr` points into memory that hakmem handed out or holds, else 0. Never aborts. */
 HAK_API int hak_owns(const void *ptr);
 
-/* Gives back what the default arena and the calling thread cache, to the operating system.
+/* Gives back what shared arenas and the calling thread cache, to the operating system.
  * Returns the bytes returned. cost: visits all free memory. */
 HAK_API size_t hak_trim(void);
 
@@ -101,11 +101,14 @@ typedef struct hak_arena_config {
   size_t hard;      /* charged bytes never exceeded; 0: none */
   void (*on_soft)(hak_arena *arena, size_t charged, void *ud); /* must not allocate from `arena` */
   void *ud;
-  uintptr_t reserved[16]; /* zero */
+  /* As the knobs of these names, in their ranges; 0: what they say. For more: hak_arena_configure(). */
+  size_t l25_initial_shards, l25_max_shards;
+  size_t bigcache_initial_buckets, bigcache_max_buckets, bigcache_max_bytes;
+  uintptr_t reserved[11]; /* zero */
 } hak_arena_config;
 
-/* A new arena; NULL: shared, defaults. fails: NULL with EINVAL (kind, soft above hard, reserved
- * words not zero) or ENOMEM. */
+/* A new arena; NULL: shared, defaults. fails: NULL with EINVAL (kind, soft above hard, a number out
+ * of its knob's range, reserved words not zero) or ENOMEM. */
 HAK_API hak_arena *hak_arena_create(const hak_arena_config *config);
 
 /* The malloc family on one arena; contracts as above, with the arena's limits.
@@ -117,6 +120,9 @@ HAK_API hak_arena *hak_arena_create(const hak_arena_config *config);
  * and sets errno. */
 HAK_API HAK_MALLOC_LIKE void *hak_arena_alloc(hak_arena *arena, size_t size);
 HAK_API HAK_MALLOC_LIKE void *hak_arena_calloc(hak_arena *arena, size_t count, size_t size);
+/* hak_arena_calloc() for callers that know a better call site, as hak_malloc_site(). */
+HAK_API HAK_MALLOC_LIKE void *hak_arena_calloc_site(hak_arena *arena, size_t count, size_t size,
+                                                    uintptr_t site);
 HAK_API void *hak_arena_realloc(hak_arena *arena, void *ptr, size_t size);
 HAK_API HAK_MALLOC_LIKE void *hak_arena_aligned_alloc(hak_arena *arena, size_t align, size_t size);
 HAK_API void hak_arena_free(hak_arena *arena, void *ptr);

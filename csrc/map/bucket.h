@@ -8,6 +8,7 @@
 enum { HAK_BUCKETS = 8 }; /* 0: no page free, 7: all 64 */
 
 extern hak_list haki_buckets[HAK_BUCKETS];
+extern _Atomic(uint64_t) haki_moved_chunks; /* relaxed; see haki_chunks_moved() */
 void haki_chunk_rebucket(struct chunk *c);
 /* Lines a chunk up for purging, once. */
 void haki_chunk_queue(struct chunk *c, uint64_t now);

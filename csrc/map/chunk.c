@@ -6,6 +6,8 @@
  * Start: haki_pages_take(). */
 #include "map/chunk.h"
 
+#include <string.h>
+
 #include "base/knob.h"
 #include "base/stat.h"
 #include "map/bucket.h"
@@ -227,17 +229,58 @@ bool haki_chunks_extend(struct page *first, size_t n, size_t more) {
   return ok;
 }
 
-void haki_chunks_set_moved(struct page *first, size_t n) {
+void haki_chunks_split(struct page *first, size_t n) {
   struct haki_region *r = haki_page_region(first);
+  size_t at = (size_t)(first - r->pages) / HAK_CHUNK_PAGES + n;
   haki_lock(&haki_chunk_lock);
-  for (size_t i = 0; i < n; i++) haki_chunk_of_page(r, first)[i].moved = true;
+  haki_region_set_kind(r, (uint32_t)at, 1, HAK_CHUNK_HUGE, HAK_CHUNK_HUGE);
   haki_unlock(&haki_chunk_lock);
 }
 
-bool haki_chunks_one_mapping(struct page *first, size_t n) {
-  const struct chunk *c = haki_chunk_of_page(haki_page_region(first), first);
+_Atomic(uint64_t) haki_moved_chunks;
+
+size_t haki_chunks_moved(void) {
+  return atomic_load_explicit(&haki_moved_chunks, memory_order_relaxed);
+}
+
+/* Chunks that were moved before are mappings of their own, and so may be those with huge pages. */
+static bool one_mapping(const struct chunk *c, size_t n) {
   for (size_t i = 0; i < n; i++) /* the caller's own: no lock needed to read */
     if (c[i].moved || c[i].huge_asked) return n == 1;
+  return true;
+}
+
+static void set_moved(struct chunk *c, size_t n) {
+  haki_lock(&haki_chunk_lock);
+  for (size_t i = 0; i < n; i++) {
+    if (!c[i].moved) atomic_fetch_add_explicit(&haki_moved_chunks, 1, memory_order_relaxed);
+    c[i].moved = true;
+  }
+  haki_unlock(&haki_chunk_lock);
+}
+
+/* The kernel moves one mapping at a time: what is not one is moved chunk by chunk, and what it
+ * refuses half-way is copied. */
+bool haki_chunks_move(struct page *from, struct page *to, size_t n, size_t bytes) {
+  struct haki_region *r = haki_page_region(from);
+  size_t step = one_mapping(haki_chunk_of_page(r, from), n) ? n : 1;
+  size_t length = step << HAK_CHUNK_SHIFT, units = bytes / HAK_UNIT;
+  char *source = haki_page_start(from), *dest = haki_page_start(to);
+  for (size_t i = 0; i < n; i += step, source += length, dest += length) {
+    bool moved = haki_os_move_pages(source, dest, length);
+    if (!moved && i == 0) return false;
+    if (!moved) memcpy(dest, source, length);
+    for (size_t k = i; k < i + step; k++) {
+      struct page *left = &from[k * HAK_CHUNK_PAGES];
+      size_t held = units < HAK_CHUNK_UNITS ? units : HAK_CHUNK_UNITS;
+      units -= held;
+      if (held < HAK_PAGE_GET(left, touched)) held = HAK_PAGE_GET(left, touched);
+      if (!moved) held = HAK_CHUNK_UNITS;
+      HAK_PAGE_SET(&to[k * HAK_CHUNK_PAGES], touched, (uint16_t)held);
+      HAK_PAGE_SET(left, touched, moved ? 0 : HAK_CHUNK_UNITS);
+    }
+  }
+  set_moved(haki_chunk_of_page(haki_page_region(to), to), n);
   return true;
 }
 

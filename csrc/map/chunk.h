@@ -31,10 +31,15 @@ bool haki_pages_extend(struct page *first, size_t n, size_t more);
 struct page *haki_chunks_take(size_t n, size_t align);
 /* Gives whole chunks back; the first `bytes` of them may hold data, and what `touched` says. */
 void haki_chunks_give(struct page *first, size_t n, size_t bytes);
+/* Of a huge block the chunks behind the first n become one of their own. */
+void haki_chunks_split(struct page *first, size_t n);
 bool haki_chunks_extend(struct page *first, size_t n, size_t more);
-void haki_chunks_set_moved(struct page *first, size_t n);
-/* May the kernel move the page tables of n chunks in one go? */
-bool haki_chunks_one_mapping(struct page *first, size_t n);
+/* The memory of n chunks, the first `bytes` of them and what `touched` says, moves to `to`, by page
+ * tables; both are the caller's. `from` reads as zero then. False: the kernel cannot; nothing has
+ * moved. */
+bool haki_chunks_move(struct page *from, struct page *to, size_t n, size_t bytes);
+/* Chunks that are mappings of their own: the kernel limits the number of those. */
+size_t haki_chunks_moved(void);
 /* The chunk-aligned first page of the huge block that covers p; NULL: none does. */
 struct page *haki_chunks_head(const void *p);
 

@@ -43,6 +43,7 @@ enum page_kind {
   HAK_PAGE_RUN,      /* first page of a large block inside one chunk */
   HAK_PAGE_HUGE,     /* first page of a large block made of whole chunks */
   HAK_PAGE_POOLED,   /* first page of a large block that waits in a pool */
+  HAK_PAGE_CACHED,   /* first page of a huge block that waits in the cache of big blocks */
   HAK_PAGE_RETAINED, /* empty, kept by an arena after a reset */
 };
 
@@ -61,14 +62,19 @@ struct page {
     _Atomic(struct haki_l25_cache *) home; /* run: the cache it comes back to; NULL: none */
   };
   union {
-    void *free;  /* slab: blocks freed by the owner */
-    size_t size; /* run, huge: bytes asked for, rounded to HAK_UNIT */
+    void *free;     /* slab: blocks freed by the owner */
+    size_t size;    /* run, huge: bytes asked for, rounded to HAK_UNIT */
+    uintptr_t site; /* second page of a cached huge block: who freed it */
   };
-  hak_live_t live;        /* blocks handed out; 0 or below calls for the slow path */
-  _Atomic(uint32_t) held; /* full: the part of the count that `live` does not show */
+  hak_live_t live; /* blocks handed out; 0 or below calls for the slow path */
+  union {
+    _Atomic(uint32_t) held; /* full: the part of the count that `live` does not show */
+    uint32_t hash;          /* second page of a cached huge block: of class and site */
+  };
   union {
     _Atomic(uintptr_t) remote;          /* slab: blocks freed by others | HAK_REMOTE_QUEUED */
     _Atomic(struct haki_large *) large; /* run, huge: whose block */
+    uint64_t since;                     /* second page of a cached huge block: when it came */
   };
   _Atomic(uint8_t) kind, cls;
   uint8_t back;
@@ -76,11 +82,13 @@ struct page {
   _Atomic(uint16_t) touched; /* units from the start that may hold memory, used or not; in a huge
                               * block the first page of each chunk speaks for the chunk */
   _Atomic(uint16_t) carved;  /* slab: blocks carved so far */
-  hak_list link;             /* slab: available or full list; large, retained: the arena's list */
+  hak_list link;             /* slab: available or full list; large, retained: the arena's list;
+                              * cached: class list, on the second page age list */
   union {
     struct page *inbound_next;   /* slab: link in the owner's inbound stack */
     struct nursery_units *units; /* nursery: who has which piece */
     size_t length;               /* run: pages, huge: chunks */
+    struct page *chain;          /* second page of a cached huge block: next in the bucket */
   };
 };
 _Static_assert(sizeof(struct page) == 64, "a page descriptor is one cache line");
@@ -125,6 +133,7 @@ struct haki_region {
   _Atomic(uint8_t) *kind; /* enum chunk_kind, per chunk */
   uint32_t chunk_count;
   _Atomic(uint32_t) fresh; /* chunks from here on were never used */
+  uint64_t *used;          /* bit per chunk; CHUNK. The last word is full: a sentinel */
   uint32_t lowest;         /* no unused chunk below this one */
 #if HAK_HARDENED
   _Atomic(uint8_t) *out; /* hardened.h: one bit per 8 bytes */

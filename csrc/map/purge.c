@@ -48,7 +48,10 @@ static size_t purge_spare(struct haki_region *r, struct chunk *c) {
   bool fresh = c->moved && haki_os_refresh(start, HAK_CHUNK_SIZE), zeroed = fresh;
   if (!fresh) haki_os_purge(start, bytes, false, &zeroed);
   haki_lock(&haki_chunk_lock);
-  if (fresh) c->moved = c->huge_asked = false;
+  if (fresh) {
+    c->moved = c->huge_asked = false;
+    atomic_fetch_sub_explicit(&haki_moved_chunks, 1, memory_order_relaxed);
+  }
   if (zeroed) {
     c->spare = 0;
   } else {

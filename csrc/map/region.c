@@ -17,9 +17,12 @@ enum { MIN_REGION = 4 * HAK_CHUNK_SIZE };
 struct haki_region haki_regions[HAK_REGIONS_MAX];
 _Atomic(uint32_t) haki_region_count;
 
+static size_t used_words(size_t chunks) { return chunks / 64 + 2; }
+
 static size_t table_bytes(size_t span) {
   size_t chunks = span >> HAK_CHUNK_SHIFT;
-  return (HAK_HARDENED ? haki_align_up(span / 64, 4096) : 0) +
+  return haki_align_up(used_words(chunks) * 8, 4096) +
+         (HAK_HARDENED ? haki_align_up(span / 64, 4096) : 0) +
          haki_align_up((span >> HAK_PAGE_SHIFT) * sizeof(struct page), 4096) +
          haki_align_up(chunks * sizeof(struct chunk), 4096) + haki_align_up(chunks, 4096);
 }
@@ -44,8 +47,12 @@ static bool reserve(struct haki_region *r, size_t span) {
   r->chunks = (struct chunk *)table;
   table += haki_align_up(chunks * sizeof(struct chunk), 4096);
   r->kind = (_Atomic(uint8_t) *)table;
+  table += haki_align_up(chunks, 4096);
+  r->used = (uint64_t *)table;
+  r->used[chunks / 64] = ~0ull << (chunks % 64);
+  r->used[chunks / 64 + 1] = ~0ull;
 #if HAK_HARDENED
-  r->out = (_Atomic(uint8_t) *)(table + haki_align_up(chunks, 4096));
+  r->out = (_Atomic(uint8_t) *)(table + haki_align_up(used_words(chunks) * 8, 4096));
 #endif
   r->lowest = 0;
   return true;
@@ -80,8 +87,26 @@ static struct haki_region *add_region(size_t n) {
   return r;
 }
 
+__extension__ typedef unsigned __int128 uint128;
+
+/* First run of n <= 64 unused chunks; UINT32_MAX: none. */
+static uint32_t find_short(struct haki_region *r, size_t n) {
+  for (uint32_t w = r->lowest / 64; w <= r->chunk_count / 64; w++) {
+    if (r->used[w] == ~0ull) continue;
+    uint128 starts = ~((uint128)r->used[w + 1] << 64 | r->used[w]);
+    for (size_t have = 1; have < n;) { /* bit i: `have` unused ones start here */
+      size_t step = have < n - have ? have : n - have;
+      starts &= starts >> step;
+      have += step;
+    }
+    if ((uint64_t)starts != 0) return w * 64 + (uint32_t)__builtin_ctzll((uint64_t)starts);
+  }
+  return UINT32_MAX;
+}
+
 /* First fit from the lowest unused chunk on; UINT32_MAX: none. */
 static uint32_t find_in(struct haki_region *r, size_t n, size_t align) {
+  if (n <= 64 && align == 1) return find_short(r, n);
   uint32_t at = r->lowest;
   while (at + n <= r->chunk_count) {
     uintptr_t address = r->base + ((uintptr_t)at << HAK_CHUNK_SHIFT);
@@ -118,13 +143,15 @@ bool haki_region_commit(struct haki_region *r, uint32_t at, size_t n) {
 
 void haki_region_set_kind(struct haki_region *r, uint32_t at, size_t n, enum chunk_kind first,
                           enum chunk_kind rest) {
-  for (size_t i = 0; i < n; i++)
+  bool unused = first == HAK_CHUNK_NONE || first == HAK_CHUNK_SPARE;
+  for (size_t i = 0; i < n; i++) {
+    uint64_t bit = 1ull << ((at + i) % 64), *word = &r->used[(at + i) / 64];
     atomic_store_explicit(&r->kind[at + i], (uint8_t)(i == 0 ? first : rest), memory_order_relaxed);
-  if (first == HAK_CHUNK_NONE || first == HAK_CHUNK_SPARE) {
-    if (at < r->lowest) r->lowest = at;
-  } else {
-    while (r->lowest < r->chunk_count && !haki_chunk_unused(r, r->lowest)) r->lowest++;
+    *word = unused ? *word & ~bit : *word | bit;
   }
+  if (unused && at < r->lowest) r->lowest = at;
+  while (!unused && r->lowest < r->chunk_count && r->used[r->lowest / 64] == ~0ull)
+    r->lowest = (r->lowest / 64 + 1) * 64; /* by words: a hint, no more */
 }
 
 struct chunk *haki_region_find(size_t n, size_t align, struct haki_region **region) {

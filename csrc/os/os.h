@@ -28,6 +28,8 @@ bool haki_os_move_pages(void *from, void *to, size_t size);
 bool haki_os_refresh(void *p, size_t size);
 /* Asks for huge pages in a committed range; false: not to be had. */
 bool haki_os_hugepages(void *p, size_t size);
+/* Is the page at p in memory? Of a range that a program has filled or not, one page tells. */
+bool haki_os_resides(void *p);
 uint64_t haki_os_now_coarse(void);  /* ns, monotonic, about 4 ms steps, cheap */
 uint64_t haki_os_now(void);         /* ns, monotonic, precise, 20 ns a call: not on a hot path */
 size_t haki_os_resident(void);      /* RSS in bytes; 0 when unknown */

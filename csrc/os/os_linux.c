@@ -252,6 +252,13 @@ bool haki_os_barrier(void) {
 }
 #endif
 
+bool haki_os_resides(void *p) {
+  unsigned char in_memory = 0;
+  int saved = errno;
+  if (mincore(p, haki_os_page_size(), &in_memory) != 0) note_failure(saved);
+  return (in_memory & 1) != 0;
+}
+
 /* ---- questions ------------------------------------------------------------------------------- */
 
 uint64_t haki_os_now_coarse(void) {

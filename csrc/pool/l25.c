@@ -247,7 +247,7 @@ static void do_or_call(struct haki_l25 *pool, uint64_t ops, bool taking) {
 
 /* Now and then, whoever comes by: everything works without a thread of its own.
  * pre: the cache's lock is held; it is let go meanwhile, for whatever is called may allocate. */
-HAK_COLD static void tick(struct haki_l25_cache *cache, bool taking) {
+HAK_COLD void haki_l25_tick(struct haki_l25_cache *cache, bool taking) {
   struct haki_l25 *pool = cache->pool;
   uint64_t now = haki_os_now_coarse(), at = haki_cell_get(&cache->ops), ops = at - cache->ticked;
   cache->ticked = at;
@@ -257,9 +257,13 @@ HAK_COLD static void tick(struct haki_l25_cache *cache, bool taking) {
     cache->aged = now;
     age_cache(cache);
   }
+  struct haki_big *big = cache->front.big;
+  if (big != NULL) haki_big_tick(&cache->front, now);
   haki_bias_leave(&cache->bias);
   do_or_call(pool, ops, taking);
-  if (haki_l25_age(pool) != 0) haki_purge_tick();
+  bool purge = haki_l25_age(pool) != 0;
+  if (big != NULL) haki_big_age(big, false);
+  if (purge || big != NULL) haki_purge_tick(); /* what was evicted lies in the chunks */
   haki_bias_enter(&cache->bias);
 }
 
@@ -296,17 +300,10 @@ static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
   return p;
 }
 
-/* pre: the cache's lock is held. */
-HAK_INLINE void count(struct haki_l25_cache *cache, bool taking) {
-  uint64_t ops = haki_cell_get(&cache->ops) + 1;
-  haki_cell_set(&cache->ops, ops);
-  if (HAK_UNLIKELY(ops == cache->tick_at)) tick(cache, taking);
-}
-
 HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t site) {
   unsigned c = (unsigned)haki_l25_class_of(size);
   haki_bias_enter(&cache->bias);
-  count(cache, true);
+  haki_l25_count_op(cache, true);
   haki_cell_add(&cache->takes, 1);
   struct page *p = take_cached(cache, c);
   if (p == NULL && drain_inbound(cache)) p = take_cached(cache, c);
@@ -328,7 +325,7 @@ HAK_HOT void haki_l25_give(struct haki_l25_cache *cache, struct page *p) {
   if (HAK_LIKELY(home == cache && cache != NULL)) {
     haki_bias_enter(&cache->bias);
     keep(cache, p);
-    count(cache, false);
+    haki_l25_count_op(cache, false);
     haki_bias_leave(&cache->bias);
   } else if (has_thread(home)) {
     if (haki_inbox_push(&home->inbound, p)) haki_bell_ring();
@@ -350,6 +347,7 @@ static size_t flush_all(struct haki_l25_cache *cache) {
     n += flush(cache, c, SIZE_MAX);
     cache->cls[c].low = 0;
   }
+  haki_big_flush(&cache->front, UINT64_MAX);
   haki_run_close(&cache->run);
   return n;
 }
@@ -371,8 +369,11 @@ void haki_l25_leave(struct haki_l25_cache *cache) {
 void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine) {
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
   for (; c != NULL; c = c->next)
-    if (c != mine && atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE)
+    if (c != mine && atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE) {
       atomic_store_explicit(&c->alive, HAK_L25_LOST, memory_order_relaxed);
+      haki_cell_set(&c->front.credit, 0); /* its thread will not come back for them */
+      haki_cell_set(&c->front.credit_room, 0);
+    }
 }
 
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache) {
@@ -431,6 +432,11 @@ void haki_l25_forget(struct haki_l25 *pool) {
     for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
       c->cls[i] = (struct haki_l25_class){.lifo = NULL};
     haki_run_close(&c->run);
+    for (unsigned i = 0; i < HAK_BIG_CLASSES; i++) c->front.slot[i] = NULL;
+    c->front.held = 0;
+    c->front.bytes = 0;
+    haki_cell_set(&c->front.credit, 0);
+    haki_cell_set(&c->front.credit_room, 0);
     c->bytes = 0;
     atomic_store_explicit(&c->inbound, NULL, memory_order_relaxed);
   }

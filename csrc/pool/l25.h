@@ -14,9 +14,9 @@
 #ifndef HAK_L25_H
 #define HAK_L25_H
 
-#include "map/quota.h"
 #include "pool/bell.h"
 #include "pool/bias.h"
+#include "pool/bigcache.h"
 #include "pool/ring.h"
 #include "pool/run.h"
 #include "pool/shard.h"
@@ -54,6 +54,7 @@ struct haki_l25_cache {
   size_t bytes;          /* in the LIFO and the transfer cache */
   struct haki_l25 *pool;
   struct haki_run run;
+  struct haki_front front; /* big blocks */
   struct haki_l25_class cls[HAK_L25_CLASSES];
   hak_cell takes, hits, transfers, remote_frees;
   struct haki_large_cells large; /* the thread's, without the lock */
@@ -117,6 +118,16 @@ void haki_l25_forget(struct haki_l25 *pool);
 void haki_l25_destroy(struct haki_l25 *pool);
 /* A free block of the pool goes back to its chunk. */
 void haki_l25_release(struct haki_l25 *pool, struct page *p);
+
+/* Ages the cache and what is behind it; looks for contention, or calls who does.
+ * pre: the cache's lock is held; it is let go meanwhile. */
+void haki_l25_tick(struct haki_l25_cache *cache, bool taking);
+/* An operation on the cache, or on a big block. pre: the cache's lock is held. */
+HAK_INLINE void haki_l25_count_op(struct haki_l25_cache *cache, bool taking) {
+  uint64_t ops = haki_cell_get(&cache->ops) + 1;
+  haki_cell_set(&cache->ops, ops);
+  if (HAK_UNLIKELY(ops == cache->tick_at)) haki_l25_tick(cache, taking);
+}
 
 HAK_INLINE size_t haki_l25_class_of(size_t size) {
   return haki_l25_class(haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT);

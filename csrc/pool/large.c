@@ -10,13 +10,24 @@
 
 #include "base/knob.h"
 #include "map/chunk.h"
+#include "map/meta.h"
 #include "map/region.h"
 #include "os/os.h"
 
-void haki_large_init(struct haki_large *l, struct haki_quota *quota, bool shared) {
+void haki_large_init(struct haki_large *l, struct haki_quota *quota, struct haki_large *lender) {
   haki_list_init(&l->blocks);
   l->quota = quota;
-  l->shared = shared;
+  l->shared = lender == NULL;
+  l->lender = lender;
+  struct haki_big_limits *m = &l->limits;
+  atomic_store_explicit(&m->max_bytes, HAK_KNOB(bigcache, max_bytes), memory_order_relaxed);
+  atomic_store_explicit(&m->max_mapped, HAK_KNOB(bigcache, max_mapped), memory_order_relaxed);
+  atomic_store_explicit(&m->initial_buckets, (uint32_t)HAK_KNOB(bigcache, initial_buckets),
+                        memory_order_relaxed);
+  atomic_store_explicit(&m->max_buckets, (uint32_t)HAK_KNOB(bigcache, max_buckets),
+                        memory_order_relaxed);
+  atomic_store_explicit(&m->load_percent, (uint32_t)HAK_KNOB(bigcache, load_percent),
+                        memory_order_relaxed);
 }
 
 static void add_to(hak_cell *own, hak_cell *of_cache, hak_cell *shared, uint64_t n) {
@@ -35,6 +46,9 @@ static void add_to(hak_cell *own, hak_cell *of_cache, hak_cell *shared, uint64_t
 static size_t room(const struct page *p) {
   return p->length << (haki_page_kind(p) == HAK_PAGE_RUN ? HAK_PAGE_SHIFT : HAK_CHUNK_SHIFT);
 }
+
+/* Free, and not in the chunks. */
+static bool is_kept(unsigned kind) { return kind == HAK_PAGE_POOLED || kind == HAK_PAGE_CACHED; }
 
 /* From now on the first `bytes` of a run may hold data. */
 static void mark_touched(struct page *p, size_t bytes) {
@@ -114,7 +128,104 @@ static bool give_pooled(struct page *p, struct haki_l25_cache *cache) {
   return true;
 }
 
+/* ---- big blocks that wait ---- */
+
+static struct haki_big *big_of(struct haki_large *l) {
+  /* acquire: pairs with make_big() */
+  return atomic_load_explicit(&l->big, memory_order_acquire);
+}
+
+HAK_COLD static struct haki_big *make_big(struct haki_large *l) {
+  struct haki_big *made = haki_big_new(l->quota, l, &l->limits);
+  if (made == NULL) return NULL;
+  haki_lock(&haki_meta_lock); /* a fork holds it: the caches that it locks are those it unlocks */
+  struct haki_big *seen = big_of(l);
+  /* release: pairs with big_of() */
+  if (seen == NULL) atomic_store_explicit(&l->big, made, memory_order_release);
+  haki_unlock(&haki_meta_lock);
+  if (seen == NULL) return made;
+  haki_big_destroy(made); /* somebody else was faster */
+  return seen;
+}
+
+/* The front lies in the thread's cache, under its lock. */
+static struct page *from_big(struct haki_big *big, struct haki_l25_cache *cache, size_t size,
+                             uintptr_t site) {
+  if (cache == NULL) return haki_big_take(big, NULL, size, site);
+  haki_bias_enter(&cache->bias);
+  struct page *p = haki_big_take(big, &cache->front, size, site);
+  haki_l25_count_op(cache, true);
+  haki_bias_leave(&cache->bias);
+  return p;
+}
+
+static bool to_big(struct haki_big *big, struct haki_l25_cache *cache, struct page *p) {
+  if (cache == NULL) return haki_big_give(big, NULL, p);
+  haki_bias_enter(&cache->bias);
+  bool kept = haki_big_give(big, &cache->front, p);
+  haki_bias_leave(&cache->bias);
+  return kept;
+}
+
+/* The charge of a block that comes from `keeper` moves to l, raised to what is asked for. */
+static bool charge_taken(struct haki_large *l, struct haki_large *keeper, size_t had, size_t want) {
+  if (l == keeper) return want == had || haki_quota_charge(l->quota, want - had);
+  if (!haki_quota_charge(l->quota, want)) return false;
+  haki_quota_uncharge(keeper->quota, had);
+  return true;
+}
+
+/* A block that waited, charged. NULL: none, or the limit forbids it. */
+static struct page *take_big(struct haki_large *l, struct haki_l25_cache *cache,
+                             const struct haki_large_request *r, size_t size) {
+  struct haki_large *keeper = l->shared ? l : l->lender;
+  struct haki_big *big = big_of(keeper);
+  if (big == NULL || !haki_big_fits(size) || r->align > HAK_CHUNK_SIZE) return NULL;
+  struct page *p = from_big(big, cache, size, r->site);
+  if (p == NULL) return NULL;
+  HAK_BIG_SITE(p) = r->site;
+  size_t had = p->size, want = had > size ? had : size;
+  if (!charge_taken(l, keeper, had, want)) {
+    if (had == 0 || !to_big(big, cache, p)) haki_big_release(big, p);
+    return NULL;
+  }
+  if (r->zero && had != 0) memset(haki_page_start(p), 0, size);
+  p->size = want;
+  HAK_PAGE_SET(p, home, NULL);
+  HAK_PAGE_SET(p, flags, 0);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_HUGE);
+  return p;
+}
+
+/* A block of a shared arena waits for the next request; it stays charged. */
+static bool keep_big(struct haki_large *l, struct haki_l25_cache *cache, struct page *p) {
+  if (!haki_big_fits(p->size) || haki_quota_tight(l->quota)) return false;
+  if (atomic_load_explicit(&l->limits.max_bytes, memory_order_relaxed) == 0) return false;
+  struct haki_big *big = big_of(l);
+  if (HAK_UNLIKELY(big == NULL)) big = make_big(l);
+  if (big == NULL || !to_big(big, cache, p)) return false;
+  if (cache == NULL) haki_big_age(big, false); /* a thread past its destructors */
+  return true;
+}
+
 /* ---- allocation ---- */
+
+/* From the chunks, charged. */
+static struct page *take_fresh(struct haki_large *l, const struct haki_large_request *r,
+                               size_t size) {
+  uint64_t level;
+  if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
+  struct page *p = take_chunks(size, r->align, r->zero);
+  if (p == NULL && haki_purge(true) != 0) /* empty chunks are free now */
+    p = take_chunks(size, r->align, r->zero);
+  if (p == NULL) {
+    haki_quota_uncharge(l->quota, size);
+    return NULL;
+  }
+  haki_quota_note(l->quota, level);
+  p->size = size;
+  return p;
+}
 
 void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
                        const struct haki_large_request *r) {
@@ -124,20 +235,15 @@ void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
     p = take_pooled(cache, r, size);
     if (p == NULL) return NULL;
   } else {
-    uint64_t level;
-    if (!haki_quota_reserve(l->quota, size, &level)) return NULL;
-    p = take_chunks(size, r->align, r->zero);
-    if (p == NULL && haki_purge(true) != 0) /* empty chunks are free now */
-      p = take_chunks(size, r->align, r->zero);
-    if (p == NULL) {
-      haki_quota_uncharge(l->quota, size);
-      return NULL;
-    }
-    haki_quota_note(l->quota, level);
-    p->size = size;
+    p = take_big(l, cache, r, size);
+    if (p == NULL) p = take_fresh(l, r, size);
+    if (p == NULL) return NULL;
     HAK_PAGE_SET(p, large, l);
   }
-  if (haki_page_kind(p) == HAK_PAGE_RUN) mark_touched(p, size);
+  if (haki_page_kind(p) == HAK_PAGE_RUN)
+    mark_touched(p, size);
+  else
+    HAK_BIG_SITE(p) = r->site;
   if (!l->shared) {
     haki_list_init(&p->link);
     haki_list_insert(&l->blocks, &p->link);
@@ -155,7 +261,7 @@ struct page *haki_large_check(struct page *page, const void *p) {
   if (at_start && haki_page_kind(page) == HAK_PAGE_FREE &&
       (HAK_PAGE_GET(page, flags) & HAK_PAGE_WAS_LARGE) != 0)
     haki_fatal("double free", p);
-  if (at_start && haki_page_kind(page) == HAK_PAGE_POOLED) haki_fatal("double free", p);
+  if (at_start && is_kept(haki_page_kind(page))) haki_fatal("double free", p);
   if (page != NULL && haki_page_kind(page) == HAK_PAGE_FREE) {
     /* inside of a run or of a huge block? */
     if (haki_chunks_head(p) != NULL) haki_fatal("invalid free: not a block start", p);
@@ -173,14 +279,15 @@ struct page *haki_large_check(struct page *page, const void *p) {
 /* pre: unlinked, uncharged. */
 static void give(struct page *p) {
   unsigned kind = haki_page_kind(p);
+  bool whole_chunks = kind == HAK_PAGE_HUGE || kind == HAK_PAGE_CACHED;
   size_t length = p->length, size = p->size;
   p->size = 0;
   HAK_PAGE_SET(p, large, NULL);
   HAK_PAGE_SET(p, home, NULL);
   HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
-  if (kind != HAK_PAGE_HUGE) haki_run_spread_touched(p, length);
+  if (!whole_chunks) haki_run_spread_touched(p, length);
   HAK_PAGE_SET(p, kind, HAK_PAGE_FREE);
-  if (kind != HAK_PAGE_HUGE)
+  if (!whole_chunks)
     haki_pages_give(p, length);
   else
     haki_chunks_give(p, length, size);
@@ -193,9 +300,16 @@ void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
   COUNT(l, cache, count, -1);
   COUNT(l, cache, bytes, -size);
   if (give_pooled(p, cache)) return;
-  give(p);
-  haki_quota_uncharge(l->quota, size);
-  haki_purge_tick();
+  bool huge = l->shared && haki_page_kind(p) == HAK_PAGE_HUGE, kept = huge && keep_big(l, cache, p);
+  if (!kept) {
+    give(p);
+    haki_quota_uncharge(l->quota, size);
+    haki_purge_tick();
+  }
+  if (!huge || cache == NULL) return;
+  haki_bias_enter(&cache->bias);
+  haki_l25_count_op(cache, false);
+  haki_bias_leave(&cache->bias);
 }
 
 /* Bytes of the block change from p->size to size. */
@@ -253,48 +367,30 @@ static bool grow_in_place(struct page *p, size_t size) {
   return true;
 }
 
-/* Page tables of n chunks move from p to `to`. Chunks that were moved before are mappings of their
- * own, and the kernel moves one mapping at a time: then chunk by chunk, and what it refuses half-way
- * is copied. False: nothing has moved. */
-static bool move_chunks(struct page *p, struct page *to, size_t n) {
-  size_t step = haki_chunks_one_mapping(p, n) ? n : 1, bytes = step << HAK_CHUNK_SHIFT;
-  char *from = haki_page_start(p), *dest = haki_page_start(to);
-  for (size_t i = 0; i < n; i += step, from += bytes, dest += bytes) {
-    bool moved = haki_os_move_pages(from, dest, bytes);
-    if (!moved && i == 0) return false;
-    size_t left = p->size - (i << HAK_CHUNK_SHIFT);
-    if (!moved) memcpy(dest, from, left < bytes ? left : bytes);
-    for (size_t k = i; k < i + step; k++)
-      HAK_PAGE_SET(&p[k * HAK_CHUNK_PAGES], touched, moved ? 0 : HAK_CHUNK_UNITS);
-  }
-  p->size = 0; /* what it holds yet is in `touched` */
-  haki_chunks_set_moved(to, n);
-  return true;
-}
-
 /* A huge block moves to a longer range of chunks, and its memory with it. */
 static struct page *move_pages(struct page *p, size_t size) {
   if (haki_page_kind(p) != HAK_PAGE_HUGE || HAK_KNOB(large, remap) == 0) return NULL;
   size_t chunks = haki_align_up(size, HAK_CHUNK_SIZE) >> HAK_CHUNK_SHIFT;
   struct page *to = haki_chunks_take(chunks, 1);
   if (to == NULL) return NULL;
-  size_t was = p->size;
-  if (!move_chunks(p, to, p->length)) {
+  if (!haki_chunks_move(p, to, p->length, p->size)) {
     haki_chunks_give(to, chunks, 0);
     return NULL;
   }
   struct haki_large *l = HAK_PAGE_GET(p, large);
   to->length = chunks;
-  to->size = was;
+  to->size = p->size;
   HAK_PAGE_SET(to, large, l);
   HAK_PAGE_SET(to, home, NULL);
   HAK_PAGE_SET(to, flags, 0);
   HAK_PAGE_SET(to, kind, HAK_PAGE_HUGE);
+  HAK_BIG_SITE(to) = HAK_BIG_SITE(p);
   if (!l->shared) {
     haki_list_init(&to->link);
     haki_list_insert(&l->blocks, &to->link);
     haki_list_remove(&p->link);
   }
+  p->size = 0; /* its memory has gone: nothing to purge */
   give(p);
   return to;
 }
@@ -335,7 +431,7 @@ void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache) {
 
 static void drop_one(struct haki_large *l, struct page *p) {
   size_t size = p->size;
-  if (haki_page_kind(p) != HAK_PAGE_POOLED) {
+  if (!is_kept(haki_page_kind(p))) {
     COUNT(l, (struct haki_l25_cache *)NULL, count, -1);
     COUNT(l, (struct haki_l25_cache *)NULL, bytes, -size);
   }
@@ -354,7 +450,7 @@ static void drop_shared(struct haki_large *l) {
       struct page *p = &r->pages[i * HAK_CHUNK_PAGES];
       size_t n = kind == HAK_CHUNK_SPLIT ? HAK_CHUNK_PAGES : kind == HAK_CHUNK_HUGE;
       for (size_t j = 0; j < n; j++)
-        if ((haki_page_is_large(&p[j]) || haki_page_kind(&p[j]) == HAK_PAGE_POOLED) &&
+        if ((haki_page_is_large(&p[j]) || is_kept(haki_page_kind(&p[j]))) &&
             HAK_PAGE_GET(&p[j], large) == l)
           drop_one(l, &p[j]);
     }
@@ -362,6 +458,8 @@ static void drop_shared(struct haki_large *l) {
 }
 
 void haki_large_drop(struct haki_large *l, bool any) {
+  struct haki_big *big = big_of(l);
+  if (big != NULL) haki_big_forget(big);
   if (l->shared && any) drop_shared(l);
   while (!haki_list_empty(&l->blocks)) { /* no purge here: whoever drops an arena is in a hurry */
     struct page *p = HAK_LIST_OF(l->blocks.next, struct page, link);
@@ -381,4 +479,26 @@ bool haki_large_ok(struct haki_large *l) {
     bytes += p->size;
   }
   return ok && count == haki_cell_get(&l->cells.count) && bytes == haki_cell_get(&l->cells.bytes);
+}
+
+size_t haki_large_trim(struct haki_large *l, struct haki_l25_cache *cache) {
+  struct haki_big *big = big_of(l);
+  if (big == NULL) return 0;
+  if (cache != NULL) {
+    haki_bias_enter(&cache->bias);
+    haki_big_flush(&cache->front, UINT64_MAX);
+    haki_bias_leave(&cache->bias);
+  }
+  return haki_big_trim(big);
+}
+
+void haki_large_configure(struct haki_large *l) {
+  struct haki_big *big = big_of(l);
+  if (big != NULL) haki_big_configure(big);
+}
+
+void haki_large_destroy(struct haki_large *l) {
+  struct haki_big *big = big_of(l);
+  if (big != NULL) haki_big_destroy(big);
+  atomic_store_explicit(&l->big, NULL, memory_order_relaxed);
 }

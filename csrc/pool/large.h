@@ -1,8 +1,8 @@
 /* large.h - blocks above the slab range: runs of pages in a chunk, or whole chunks.
  *
  * Why:   a large block is charged, found, grown and freed as one thing, whatever it is made of.
- *        Up to 1 MiB it comes from a pool (l25.h) when the thread has a cache there, else from the
- *        chunks. The cache of big blocks will stand here for the rest.
+ *        Up to 1 MiB it comes from a pool (l25.h) when the thread has a cache there, above from the
+ *        cache of big blocks (bigcache.h), else from the chunks.
  * Owns:  blocks in use: their charge, their counts, a private arena's list of them.
  * Locks: none.
  * Start: haki_large_alloc(). */
@@ -16,9 +16,13 @@ struct haki_large {
   struct haki_quota *quota;
   struct haki_large_cells cells; /* private; shared: of threads without a cache, atomic */
   bool shared;
+  struct haki_large *lender;      /* private: whose cache of big blocks it may take from */
+  _Atomic(struct haki_big *) big; /* shared: NULL until the first big block is freed */
+  struct haki_big_limits limits;
 };
 
-void haki_large_init(struct haki_large *l, struct haki_quota *quota, bool shared);
+/* `lender`: NULL for a shared arena; a private one takes big blocks that wait there. */
+void haki_large_init(struct haki_large *l, struct haki_quota *quota, struct haki_large *lender);
 
 struct haki_large_request {
   size_t size, align; /* align: power of two, at most HAK_CHUNK_SIZE * 64 */
@@ -40,6 +44,12 @@ void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache);
 /* Frees all blocks; `any`: a shared arena may have some. cost: then all descriptors of the process.
  * pre: nobody else uses the arena; its pool has forgotten its own. */
 void haki_large_drop(struct haki_large *l, bool any);
+/* Big blocks that wait go to the chunks; bytes uncharged. */
+size_t haki_large_trim(struct haki_large *l, struct haki_l25_cache *cache);
+/* A limit of its cache of big blocks has changed. */
+void haki_large_configure(struct haki_large *l);
+/* Frees the cache of big blocks. pre: dropped. */
+void haki_large_destroy(struct haki_large *l);
 bool haki_large_ok(struct haki_large *l);
 
 HAK_INLINE bool haki_page_is_large(const struct page *p) {

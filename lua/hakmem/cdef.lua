@@ -22,10 +22,11 @@ uint32_t hak_abi_version(void);
 typedef struct hak_arena hak_arena;
 typedef uint64_t hak_arena_id;
 enum hak_arena_kind { HAK_ARENA_SHARED = 0, HAK_ARENA_PRIVATE = 1 };
-typedef struct hak_arena_config { const char *name; int kind; size_t soft; size_t hard; void (*on_soft)(hak_arena *arena, size_t charged, void *ud); void *ud; uintptr_t reserved[16]; } hak_arena_config;
+typedef struct hak_arena_config { const char *name; int kind; size_t soft; size_t hard; void (*on_soft)(hak_arena *arena, size_t charged, void *ud); void *ud; size_t l25_initial_shards, l25_max_shards; size_t bigcache_initial_buckets, bigcache_max_buckets, bigcache_max_bytes; uintptr_t reserved[11]; } hak_arena_config;
 hak_arena *hak_arena_create(const hak_arena_config *config);
 void *hak_arena_alloc(hak_arena *arena, size_t size);
 void *hak_arena_calloc(hak_arena *arena, size_t count, size_t size);
+void *hak_arena_calloc_site(hak_arena *arena, size_t count, size_t size, uintptr_t site);
 void *hak_arena_realloc(hak_arena *arena, void *ptr, size_t size);
 void *hak_arena_aligned_alloc(hak_arena *arena, size_t align, size_t size);
 void hak_arena_free(hak_arena *arena, void *ptr);
@@ -73,6 +74,7 @@ const char *hak_errname(int error);
     hak_arena_aligned_alloc = "void *(*)(hak_arena *arena, size_t align, size_t size)",
     hak_arena_alloc = "void *(*)(hak_arena *arena, size_t size)",
     hak_arena_calloc = "void *(*)(hak_arena *arena, size_t count, size_t size)",
+    hak_arena_calloc_site = "void *(*)(hak_arena *arena, size_t count, size_t size, uintptr_t site)",
     hak_arena_configure = "int (*)(hak_arena *arena, const char *const *names, const char *const *values, size_t n, char *err, size_t err_size)",
     hak_arena_create = "hak_arena *(*)(const hak_arena_config *config)",
     hak_arena_default = "hak_arena *(*)(void)",

@@ -500,3 +500,40 @@ TEST(class_statistics_add_up) {
   CHECK_CMP(all.blocks, >=, s.blocks);
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
+
+TEST(configuration_words) {
+  hak_arena_config config = {.l25_initial_shards = 4, .l25_max_shards = 8};
+  config.bigcache_initial_buckets = 64, config.bigcache_max_buckets = 128;
+  config.bigcache_max_bytes = 3 * MIB;
+  hak_arena *a = hak_arena_create(&config);
+  hak_arena_free(a, hak_arena_alloc(a, 100 * KIB));
+  hak_arena_free(a, hak_arena_alloc(a, 2 * MIB));
+  CHECK_EQ(stat_of(a, "l25.shards"), 4);
+  CHECK_EQ(stat_of(a, "l25.max_shards"), 8);
+  CHECK_EQ(stat_of(a, "bigcache.buckets"), 64);
+  CHECK_EQ(stat_of(a, "bigcache.max_buckets"), 128);
+  CHECK_EQ(stat_of(a, "bigcache.bytes"), 2 * MIB);
+  hak_arena_free(a, hak_arena_alloc(a, 4 * MIB)); /* above the limit: not kept */
+  CHECK_EQ(stat_of(a, "bigcache.bytes"), 2 * MIB);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+  config.l25_max_shards = 2000;
+  errno = 0;
+  CHECK(hak_arena_create(&config) == NULL);
+  CHECK_EQ(errno, EINVAL);
+}
+
+TEST(arena_calloc_site) {
+  hak_arena *a = hak_arena_create(NULL);
+  void *p = hak_arena_calloc_site(a, 2, MIB, 7), *q = hak_arena_calloc_site(a, 2, MIB, 8);
+  CHECK(p != NULL && q != NULL);
+  hak_configure((const char *[]){"bigcache.front_bytes"}, (const char *[]){"0"}, 1, NULL, 0);
+  memset(p, 1, 2 * MIB);
+  hak_arena_free(a, p);
+  hak_arena_free(a, q);
+  char *r = hak_arena_calloc_site(a, 2, MIB, 7); /* the one that the same site had */
+  CHECK(r == p);
+  CHECK(r[0] == 0 && r[2 * MIB - 1] == 0);
+  CHECK_EQ(stat_of(a, "bigcache.hits_site"), 1);
+  CHECK(hak_arena_calloc_site(a, SIZE_MAX, 2, 7) == NULL);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}

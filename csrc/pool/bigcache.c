@@ -1,0 +1,482 @@
+/* bigcache.c - see bigcache.h.
+ * Why, Owns, Locks: there.
+ * Start: haki_big_take(), haki_big_give().
+ *
+ * INV big-3: bytes <= max_bytes and mapped <= max_mapped (unless the limits were lowered): both are
+ *            reserved before an entry is in, and given up after it is out.
+ * INV big-4: an entry has kind CACHED; p->size is charged to the arena whose cache it is; purged:
+ *            p->size is 0 and all of its chunks read as zero. */
+#include "pool/bigcache.h"
+
+#include "base/knob.h"
+#include "base/log.h"
+#include "map/chunk.h"
+#include "map/meta.h"
+#include "os/os.h"
+
+enum { FIXED = 0, TICK_BYTES = 64 << 20 };
+
+static void add(_Atomic(uint64_t) *to, uint64_t n) {
+  atomic_fetch_add_explicit(to, n, memory_order_relaxed);
+}
+static uint64_t get(_Atomic(uint64_t) *from) {
+  return atomic_load_explicit(from, memory_order_relaxed);
+}
+static uint32_t load_percent(const struct haki_big *b) {
+  return atomic_load_explicit(&b->limits->load_percent, memory_order_relaxed);
+}
+static uint32_t power_of_two_below(uint32_t n) { return 1u << (31 - __builtin_clz(n)); }
+
+/* ---- birth ---- */
+
+static uint32_t first_buckets(const struct haki_big_limits *m) {
+  uint32_t most = atomic_load_explicit(&m->max_buckets, memory_order_relaxed);
+  uint32_t first = atomic_load_explicit(&m->initial_buckets, memory_order_relaxed);
+  return power_of_two_below(first < most ? first : most);
+}
+
+void haki_big_log(const struct haki_big_limits *limits) {
+  if (HAK_KNOB(bigcache, mode) == FIXED) {
+    HAK_LOG(HAK_LOG_INFO, "[BigCache] Initialized (fixed table: %d sites, %d classes)",
+            HAK_FIXED_ROWS, HAK_FIXED_CLASSES);
+    return;
+  }
+  HAK_LOG(HAK_LOG_INFO, "[BigCache] Initialized (Phase 2c: Dynamic hash table)");
+  HAK_LOG(HAK_LOG_INFO, "[BigCache] Initial capacity: %u buckets, max: %u buckets",
+          first_buckets(limits), atomic_load_explicit(&limits->max_buckets, memory_order_relaxed));
+}
+
+static bool make_table(struct haki_big *b) {
+  if (HAK_KNOB(bigcache, mode) == FIXED) {
+    b->fixed = haki_meta_pages(sizeof *b->fixed);
+    if (b->fixed == NULL) return false;
+  }
+  b->table.mix64 = HAK_KNOB(bigcache, hash) != 0;
+  if (haki_bigtable_init(&b->table, first_buckets(b->limits), load_percent(b))) return true;
+  if (b->fixed != NULL) haki_meta_pages_free(b->fixed, sizeof *b->fixed);
+  return false;
+}
+
+struct haki_big *haki_big_new(struct haki_quota *quota, struct haki_large *large,
+                              struct haki_big_limits *limits) {
+  struct haki_big *b = haki_meta_pages(sizeof *b);
+  if (b == NULL) return NULL;
+  b->quota = quota;
+  b->large = large;
+  b->limits = limits;
+  atomic_store_explicit(&b->aged, haki_os_now_coarse(), memory_order_relaxed);
+  atomic_store_explicit(&b->filled, HAK_BIG_FILLED, memory_order_relaxed);
+  if (make_table(b)) return b;
+  haki_meta_pages_free(b, sizeof *b);
+  return NULL;
+}
+
+void haki_big_destroy(struct haki_big *b) {
+  haki_bigtable_destroy(&b->table);
+  if (b->fixed != NULL) haki_meta_pages_free(b->fixed, sizeof *b->fixed);
+  haki_meta_pages_free(b, sizeof *b);
+}
+
+/* ---- how often a site asks ---- */
+
+static _Atomic(uint8_t) *counter(struct haki_big *b, uint32_t hash) {
+  return &b->asked[hash >> 20 & (HAK_BIG_COUNTERS - 1)];
+}
+
+/* Counts fade: when one is full all are halved. Races lose a count or two. */
+HAK_COLD static void halve_counters(struct haki_big *b) {
+  for (int i = 0; i < HAK_BIG_COUNTERS; i++) {
+    uint8_t n = atomic_load_explicit(&b->asked[i], memory_order_relaxed);
+    if (n != 0) atomic_store_explicit(&b->asked[i], n / 2, memory_order_relaxed);
+  }
+}
+
+static void note_asked(struct haki_big *b, uint32_t hash) {
+  _Atomic(uint8_t) *n = counter(b, hash);
+  uint8_t now = atomic_load_explicit(n, memory_order_relaxed);
+  if (HAK_UNLIKELY(now == UINT8_MAX)) {
+    halve_counters(b);
+    now /= 2;
+  }
+  atomic_store_explicit(n, now + 1, memory_order_relaxed);
+}
+
+static unsigned level_of(struct haki_big *b, uint32_t hash) {
+  unsigned n = atomic_load_explicit(counter(b, hash), memory_order_relaxed);
+  return 31u - (unsigned)__builtin_clz(n | 1);
+}
+
+/* Where p belongs in the table, by its size and site. */
+void haki_big_classify(struct haki_big *b, struct page *p) {
+  unsigned c = haki_big_class(p->size);
+  HAK_PAGE_SET(p, cls, (uint8_t)c);
+  HAK_BIG_HASH(p) = haki_bigtable_hash(&b->table, c, HAK_BIG_SITE(p));
+}
+
+/* ---- the budget ---- */
+
+static size_t address_room(const struct page *p) { return p->length << HAK_CHUNK_SHIFT; }
+
+/* pre: p is in no list. What it held of the budget is free for others. */
+void haki_big_leave(struct haki_big *b, struct page *p) {
+  atomic_fetch_sub_explicit(&b->bytes, p->size, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&b->mapped, address_room(p), memory_order_relaxed);
+  if (haki_big_level(p) == HAK_BIG_PURGED)
+    atomic_fetch_sub_explicit(&b->purged, haki_big_class_bytes(haki_big_class_of(p)),
+                              memory_order_relaxed);
+}
+
+void haki_big_release(struct haki_big *b, struct page *p) {
+  size_t size = p->size, length = p->length;
+  p->size = 0;
+  HAK_PAGE_SET(p, large, NULL);
+  HAK_PAGE_SET(p, home, NULL);
+  HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_FREE);
+  haki_chunks_give(p, length, size);
+  haki_quota_uncharge(b->quota, size);
+}
+
+static void evict(struct haki_big *b, struct page *p, _Atomic(uint64_t) *reason) {
+  haki_big_leave(b, p);
+  haki_big_release(b, p);
+  add(reason, 1);
+}
+
+/* An entry of the level, the oldest of some stripe. */
+static struct page *take_from_level(struct haki_big *b, unsigned level) {
+  uint32_t bits = atomic_load_explicit(&b->table.by_level[level], memory_order_relaxed);
+  for (; bits != 0; bits &= bits - 1) {
+    struct page *p =
+        haki_bigtable_take_oldest(&b->table, (uint32_t)__builtin_ctz(bits), level, UINT64_MAX);
+    if (p != NULL) return p;
+  }
+  return NULL;
+}
+
+/* The entry to go: one of those used least, if not above `level`. NULL: all others are asked for
+ * more often. `room`: it is address space that lacks, which purged ones have as well. */
+struct page *haki_big_victim(struct haki_big *b, unsigned level, bool room) {
+  if (b->fixed != NULL) return haki_bigfixed_take_rarest(b->fixed, UINT64_MAX);
+  struct page *p = room ? take_from_level(b, HAK_BIG_PURGED) : NULL;
+  for (unsigned v = 0; v <= level && p == NULL; v++) p = take_from_level(b, v);
+  return p;
+}
+
+static bool try_reserve(_Atomic(uint64_t) *used, uint64_t n, uint64_t most) {
+  uint64_t was = get(used);
+  do {
+    if (n > most || was > most - n) return false;
+  } while (!atomic_compare_exchange_weak_explicit(used, &was, was + n, memory_order_relaxed,
+                                                  memory_order_relaxed));
+  return true;
+}
+
+static void note_peak(struct haki_big *b) {
+  uint64_t now = get(&b->bytes), seen = get(&b->peak);
+  while (now > seen && !atomic_compare_exchange_weak_explicit(
+                           &b->peak, &seen, now, memory_order_relaxed, memory_order_relaxed)) {
+  }
+}
+
+/* False: it does not fit the budget, and what would have to go is used more. */
+static bool reserve(struct haki_big *b, size_t bytes, size_t room, unsigned level) {
+  uint64_t most = get(&b->limits->max_bytes), most_room = get(&b->limits->max_mapped);
+  if (bytes > most || room > most_room) return false;
+  while (!try_reserve(&b->mapped, room, most_room)) {
+    struct page *p = haki_big_victim(b, level, true);
+    if (p == NULL) return false;
+    evict(b, p, &b->evicted_mapped);
+  }
+  while (!try_reserve(&b->bytes, bytes, most)) {
+    struct page *p = haki_big_victim(b, level, false);
+    if (p == NULL) {
+      atomic_fetch_sub_explicit(&b->mapped, room, memory_order_relaxed);
+      return false;
+    }
+    evict(b, p, &b->evicted_bytes);
+  }
+  note_peak(b);
+  return true;
+}
+
+static bool too_much(struct haki_big *b, bool room) {
+  return room ? get(&b->mapped) > get(&b->limits->max_mapped)
+              : get(&b->bytes) > get(&b->limits->max_bytes);
+}
+
+/* The limits were lowered: whatever is too much goes, but for what threads have in their fronts. */
+static void shrink(struct haki_big *b) {
+  for (int room = 0; room < 2; room++) {
+    struct page *p;
+    while (too_much(b, room != 0) &&
+           (p = haki_big_victim(b, HAK_BIG_LEVELS - 1, room != 0)) != NULL)
+      evict(b, p, room ? &b->evicted_mapped : &b->evicted_bytes);
+  }
+}
+
+void haki_big_configure(struct haki_big *b) {
+  haki_bigtable_set_load(&b->table, load_percent(b));
+  shrink(b);
+}
+
+/* ---- front ---- */
+
+static struct page *take_front(struct haki_front *f, unsigned c) {
+  struct page *p = f->slot[c];
+  if (p == NULL) return NULL;
+  f->slot[c] = NULL;
+  f->held--;
+  f->bytes -= p->size;
+  haki_cell_add(&f->credit, p->size);
+  haki_cell_add(&f->credit_room, address_room(p));
+  haki_cell_add(&f->hits, 1);
+  return p;
+}
+
+/* False: the credit does not cover it. */
+static bool spend_credit(struct haki_front *f, size_t bytes, size_t room) {
+  if (haki_cell_get(&f->credit) < bytes || haki_cell_get(&f->credit_room) < room) return false;
+  haki_cell_sub(&f->credit, bytes);
+  haki_cell_sub(&f->credit_room, room);
+  return true;
+}
+
+static void end_credit(struct haki_big *b, struct haki_front *f) {
+  uint64_t bytes = haki_cell_get(&f->credit), room = haki_cell_get(&f->credit_room);
+  if (bytes != 0) atomic_fetch_sub_explicit(&b->bytes, bytes, memory_order_relaxed);
+  if (room != 0) atomic_fetch_sub_explicit(&b->mapped, room, memory_order_relaxed);
+  haki_cell_set(&f->credit, 0);
+  haki_cell_set(&f->credit_room, 0);
+}
+
+/* ---- take ---- */
+
+/* pre: the block is out of the table. */
+static struct page *taken(struct haki_big *b, struct page *p, _Atomic(uint64_t) *count) {
+  if (p == NULL) return NULL;
+  haki_big_leave(b, p);
+  add(count, 1);
+  return p;
+}
+
+static struct page *take_shared(struct haki_big *b, unsigned c, size_t size, uintptr_t site,
+                                uint32_t hash) {
+  if (b->fixed != NULL)
+    return taken(b, haki_bigfixed_take(b->fixed, size, haki_big_chunks(size), site), &b->hits_site);
+  struct page *p = taken(b, haki_bigtable_take_site(&b->table, c, site, hash), &b->hits_site);
+  unsigned last = c + (unsigned)HAK_KNOB(bigcache, near);
+  if (last >= HAK_BIG_CLASSES) last = HAK_BIG_CLASSES - 1;
+  for (unsigned k = c; k <= last && p == NULL; k++)
+    p = taken(b, haki_bigtable_take_class(&b->table, k, hash, false), &b->hits_class);
+  if (p != NULL) return p;
+  p = haki_big_take_larger(b, last + 1, size, hash);
+  if (p == NULL) p = haki_big_take_gathered(b, size);
+  if (p != NULL) return p;
+  p = haki_bigtable_take_class(&b->table, c, hash, true);
+  return taken(b, p, p != NULL && p->size != 0 ? &b->hits_class : &b->hits_purged);
+}
+
+static bool is_empty(struct haki_big *b) {
+  return get(&b->table.entries) == 0 && (b->fixed == NULL || get(&b->fixed->entries) == 0);
+}
+
+HAK_HOT struct page *haki_big_take(struct haki_big *b, struct haki_front *front, size_t size,
+                                   uintptr_t site) {
+  unsigned c = haki_big_class(size);
+  uint32_t hash = haki_bigtable_hash(&b->table, c, site);
+  note_asked(b, hash);
+  struct page *p = front != NULL && b->fixed == NULL ? take_front(front, c) : NULL;
+  if (p == NULL && !is_empty(b)) p = take_shared(b, c, size, site, hash);
+  if (p == NULL || p->size == 0) add(&b->misses, 1); /* a purged one: address space only */
+  return p;
+}
+
+/* ---- give ---- */
+
+void haki_big_put(struct haki_big *b, struct page *p) {
+  if (b->fixed != NULL) {
+    p = haki_bigfixed_put(b->fixed, p);
+    if (p != NULL) evict(b, p, &b->evicted_rare);
+    return;
+  }
+  haki_bigtable_insert(&b->table, p);
+  haki_bigtable_grow(&b->table, atomic_load_explicit(&b->limits->max_buckets, memory_order_relaxed),
+                     load_percent(b));
+}
+
+/* Into its slot, if the thread may keep that much; what was there has to go to the table. */
+static struct page *swap_front(struct haki_front *f, unsigned c, struct page *p) {
+  struct page *old = f->slot[c];
+  size_t without = f->bytes - (old != NULL ? old->size : 0);
+  if (without + p->size > HAK_KNOB(bigcache, front_bytes)) return p;
+  f->slot[c] = p;
+  f->held += old == NULL;
+  f->bytes = without + p->size;
+  return old;
+}
+
+HAK_HOT bool haki_big_give(struct haki_big *b, struct haki_front *front, struct page *p) {
+  size_t size = p->size, room = address_room(p);
+  if (!haki_big_fits(size) || size > HAK_KNOB(bigcache, max_block)) return false;
+  haki_big_classify(b, p);
+  unsigned c = haki_big_class_of(p), level = level_of(b, HAK_BIG_HASH(p));
+  if ((front == NULL || !spend_credit(front, size, room)) && !reserve(b, size, room, level)) {
+    add(&b->evicted_rare, 1);
+    return false;
+  }
+  haki_big_set_level(p, level);
+  HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  HAK_PAGE_SET(p, large, b->large);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_CACHED);
+  if (b->fixed != NULL) front = NULL; /* the earlier scheme had no such slots */
+  if (front != NULL) {
+    front->big = b;
+    haki_cell_add(&front->inserts, 1);
+    p = swap_front(front, c, p);
+  } else {
+    add(&b->inserts, 1);
+  }
+  if (p != NULL) haki_big_put(b, p);
+  return true;
+}
+
+void haki_big_flush(struct haki_front *f, uint64_t until) {
+  struct haki_big *b = f->big;
+  if (b == NULL) return;
+  for (unsigned c = 0; c < HAK_BIG_CLASSES && f->held != 0; c++) {
+    struct page *p = f->slot[c];
+    if (p == NULL || HAK_BIG_SINCE(p) > until) continue;
+    f->slot[c] = NULL;
+    f->held--;
+    f->bytes -= p->size;
+    haki_big_put(b, p);
+  }
+  end_credit(b, f);
+  shrink(b);
+}
+
+/* ---- ageing ---- */
+
+static struct page *take_older(struct haki_big *b, uint32_t stripe, unsigned level,
+                               uint64_t until) {
+  if (b->fixed != NULL) return stripe == 0 ? haki_bigfixed_take_rarest(b->fixed, until) : NULL;
+  return haki_bigtable_take_oldest(&b->table, stripe, level, until);
+}
+
+/* pre: p is in no list; it is again afterwards, as purged. Returns its bytes; 0: they stay. */
+static size_t purge(struct haki_big *b, struct page *p) {
+  size_t size = p->size;
+  bool zeroed = false;
+  if (b->fixed != NULL || !haki_os_purge(haki_page_start(p), address_room(p), false, &zeroed)) {
+    evict(b, p, &b->evicted_age); /* the chunks know how to purge */
+    return size;
+  }
+  for (size_t i = 0; i < p->length; i++) HAK_PAGE_SET(&p[i * HAK_CHUNK_PAGES], touched, 0);
+  p->size = 0;
+  atomic_fetch_sub_explicit(&b->bytes, size, memory_order_relaxed);
+  haki_quota_uncharge(b->quota, size);
+  add(&b->purged, haki_big_class_bytes(haki_big_class_of(p)));
+  add(&b->purges, 1);
+  haki_big_set_level(p, HAK_BIG_PURGED);
+  HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  haki_big_put(b, p);
+  return size;
+}
+
+/* Entries that came no later than `until`; stops after about `most` bytes. */
+static size_t age_until(struct haki_big *b, uint64_t until, size_t most) {
+  size_t bytes = 0;
+  struct page *p;
+  for (uint32_t stripe = 0; stripe < HAK_BIG_STRIPES; stripe++) {
+    while ((p = take_older(b, stripe, HAK_BIG_PURGED, until)) != NULL) evict(b, p, &b->evicted_age);
+    for (unsigned level = 0; level < HAK_BIG_LEVELS; level++)
+      while (bytes < most && (p = take_older(b, stripe, level, until)) != NULL)
+        bytes += purge(b, p);
+  }
+  return bytes;
+}
+
+size_t haki_big_age(struct haki_big *b, bool all) {
+  uint64_t now = haki_os_now_coarse(), decay = HAK_KNOB(bigcache, decay), last = get(&b->aged);
+  if (now - last < decay / 4 || now < decay) return 0;
+  if (!atomic_compare_exchange_strong_explicit(&b->aged, &last, now, memory_order_relaxed,
+                                               memory_order_relaxed))
+    return 0; /* somebody else does it */
+  size_t bytes = age_until(b, now - decay, all ? SIZE_MAX : TICK_BYTES);
+  if (!all && bytes >= TICK_BYTES)
+    atomic_store_explicit(&b->aged, last, memory_order_relaxed); /* more at the next occasion */
+  return bytes;
+}
+
+void haki_big_tick(struct haki_front *f, uint64_t now) {
+  uint64_t decay = HAK_KNOB(bigcache, decay);
+  if (HAK_UNLIKELY(too_much(f->big, false) || too_much(f->big, true))) {
+    haki_big_flush(f, UINT64_MAX);
+  } else if (now - f->aged >= decay / 4 && now > decay) {
+    f->aged = now;
+    haki_big_flush(f, now - decay);
+  }
+}
+
+bool haki_big_idle(struct haki_big *b) { return is_empty(b); }
+
+size_t haki_big_trim(struct haki_big *b) {
+  size_t bytes = 0;
+  for (uint32_t stripe = 0; stripe < HAK_BIG_STRIPES; stripe++)
+    for (unsigned level = 0; level <= HAK_BIG_LEVELS; level++) {
+      struct page *p;
+      while ((p = take_older(b, stripe, level, UINT64_MAX)) != NULL) {
+        bytes += p->size;
+        haki_big_leave(b, p);
+        haki_big_release(b, p);
+      }
+    }
+  return bytes;
+}
+
+void haki_big_lock_all(struct haki_big *b) {
+  haki_bigtable_lock_all(&b->table);
+  if (b->fixed != NULL) haki_bigfixed_lock_all(b->fixed);
+}
+void haki_big_unlock_all(struct haki_big *b) {
+  if (b->fixed != NULL) haki_bigfixed_unlock_all(b->fixed);
+  haki_bigtable_unlock_all(&b->table);
+}
+
+struct count {
+  uint64_t entries, bytes, mapped, purged;
+};
+static void count_entry(struct page *p, void *ud) {
+  struct count *n = ud;
+  n->entries++;
+  n->bytes += p->size;
+  n->mapped += address_room(p);
+  if (haki_big_level(p) == HAK_BIG_PURGED) n->purged += haki_big_class_bytes(haki_big_class_of(p));
+}
+
+void haki_big_after_fork(struct haki_big *b, struct haki_front *mine) {
+  struct count n = {0, 0, 0, 0};
+  if (b->fixed != NULL) haki_bigfixed_walk(b->fixed, count_entry, &n);
+  if (b->fixed != NULL) atomic_store_explicit(&b->fixed->entries, n.entries, memory_order_relaxed);
+  uint64_t fixed = n.entries;
+  haki_bigtable_walk(&b->table, count_entry, &n);
+  atomic_store_explicit(&b->table.entries, n.entries - fixed, memory_order_relaxed);
+  for (unsigned c = 0; mine != NULL && c < HAK_BIG_CLASSES; c++)
+    if (mine->slot[c] != NULL) count_entry(mine->slot[c], &n);
+  n.bytes += mine != NULL ? haki_cell_get(&mine->credit) : 0;
+  n.mapped += mine != NULL ? haki_cell_get(&mine->credit_room) : 0;
+  atomic_store_explicit(&b->bytes, n.bytes, memory_order_relaxed);
+  atomic_store_explicit(&b->mapped, n.mapped, memory_order_relaxed);
+  atomic_store_explicit(&b->purged, n.purged, memory_order_relaxed);
+}
+
+void haki_big_forget(struct haki_big *b) {
+  haki_big_trim(b);
+  atomic_store_explicit(&b->bytes, 0, memory_order_relaxed); /* what fronts held */
+  atomic_store_explicit(&b->mapped, 0, memory_order_relaxed);
+}
+
+bool haki_big_ok(struct haki_big *b) {
+  return haki_bigtable_ok(&b->table) && get(&b->peak) >= get(&b->bytes);
+}
