@@ -2,7 +2,7 @@
  * Why:   a block freed by another thread goes back to the cache it came from, or to a shard, with
  *        one CAS and no lock.
  * Owns:  the head; blocks are chained through page->link.next.
- * Not:   who may take (l25.c: the cache's thread or the drain; shard.c: the holder of the lock).
+ * Not:   who may take (l25.c: the cache's thread, or who ages or trims; shard.c: the holder of the lock).
  * Locks: none. A taker takes everything with one exchange: no ABA.
  * Start: haki_inbox_push(), haki_inbox_take(). */
 #ifndef HAK_INBOX_H

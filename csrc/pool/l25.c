@@ -198,10 +198,12 @@ static bool has_thread(struct haki_l25_cache *c) {
   return atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_ALIVE;
 }
 
-static void age_dead_caches(struct haki_l25 *pool) {
+/* What was freed for threads that have gone moves to the shards; with `all`, also what others have not
+ * fetched yet. */
+static void empty_inboxes(struct haki_l25 *pool, bool all) {
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
   for (; c != NULL; c = c->next)
-    if (!has_thread(c)) drain_unfetched(c);
+    if (all || !has_thread(c)) drain_unfetched(c);
 }
 
 /* Every second block of each shard goes back to its chunk, all of them when `all`. */
@@ -226,7 +228,7 @@ size_t haki_l25_age(struct haki_l25 *pool) {
   if (!atomic_compare_exchange_strong_explicit(&pool->aged, &last, now, memory_order_relaxed,
                                                memory_order_relaxed))
     return 0; /* somebody else does it */
-  age_dead_caches(pool);
+  empty_inboxes(pool, false);
   size_t bytes = age_shards(pool, false);
   atomic_fetch_add_explicit(&pool->drained, bytes, memory_order_relaxed);
   return bytes;
@@ -378,7 +380,7 @@ void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine) {
 
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache) {
   if (cache != NULL) flush_own(cache);
-  age_dead_caches(pool);
+  empty_inboxes(pool, true);
   return age_shards(pool, true);
 }
 

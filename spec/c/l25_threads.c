@@ -229,3 +229,29 @@ TEST(a_thread_that_only_frees_keeps_nothing) {
   CHECK_CMP(stat_of(NULL, "peak"), <=, 2 * CROWD * CHARGE);
   CHECK_CMP(stat_of(NULL, "l25.remote_frees"), >=, (waves - 1) * CROWD);
 }
+
+static hak_arena *narrow;
+static void *takes_and_waits(void *unused) {
+  for (int i = 0; i < CROWD; i++) CHECK((crowd[i] = hak_arena_alloc(narrow, BLOCK)) != NULL);
+  meet();
+  meet();
+  return unused;
+}
+
+/* What was freed for a thread that does not come for it is not lost to the others' limit. */
+TEST(a_limit_counts_nothing_that_waits_for_an_idle_thread) {
+  narrow = arena_of_kind(HAK_ARENA_SHARED, (CROWD + 1) * CHARGE);
+  pthread_barrier_init(&gate, NULL, 2);
+  pthread_t t = start(takes_and_waits, NULL);
+  meet();
+  for (int round = 0; round < 3; round++) {
+    free_crowd(NULL);
+    for (int i = 0; i < CROWD; i++) CHECK((crowd[i] = hak_arena_alloc(narrow, BLOCK)) != NULL);
+  }
+  free_crowd(NULL);
+  CHECK_EQ(hak_arena_trim(narrow), 0);
+  CHECK_EQ(stat_of(narrow, "charged"), 0);
+  meet();
+  finish(t);
+  CHECK_EQ(hak_arena_destroy(narrow), 0);
+}
