@@ -367,7 +367,10 @@ static int check_idle(struct hak_arena *a) {
 /* Every block dies; `most` bytes of slabs are retained. */
 static void drop_blocks(struct hak_arena *a, size_t most, bool destroy) {
   struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
-  if (pool != NULL) haki_l25_forget(pool);
+  if (pool != NULL) {
+    haki_arena_drop_caches(a);
+    haki_l25_forget(pool);
+  }
   haki_large_drop(&a->large, pool != NULL || haki_cell_get(&a->large.cells.allocs) != 0);
   if (!a->is_private) {
     haki_arena_drop_heaps(a, destroy);

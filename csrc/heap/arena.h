@@ -87,6 +87,7 @@ void haki_arena_note_soft(struct hak_arena *a);
 /* Everything the arena and the calling thread keep in it goes back; true: something did. */
 void haki_stats_bury(struct hak_arena *a); /* its counters go to the process */
 bool haki_arena_release_caches(struct hak_arena *a);
+void haki_arena_drop_caches(struct hak_arena *a);
 void haki_arena_drop_heaps(struct hak_arena *a, bool destroy);
 void haki_heap_retire(struct haki_heap *h); /* counts go to the arena, the descriptor to the pool */
 struct haki_heap *haki_heap_new(struct hak_arena *a);

@@ -345,6 +345,15 @@ void *haki_late_alloc(struct hak_arena *a, unsigned c) {
 
 /* ---- reset, destroy, fork, start ---- */
 
+/* pre: nobody else uses the arena. Its threads may exit or trim at any time, and then look after the
+ * caches that they have there: from here on they have none. */
+void haki_arena_drop_caches(struct hak_arena *a) {
+  haki_lock(&haki_heaps_lock);
+  for (hak_list *l = a->heaps.next; l != &a->heaps; l = l->next)
+    HAK_LIST_OF(l, struct haki_heap, link)->l25 = NULL;
+  haki_unlock(&haki_heaps_lock);
+}
+
 /* pre: nobody else uses the arena. */
 void haki_arena_drop_heaps(struct hak_arena *a, bool destroy) {
   haki_lock(&haki_heaps_lock);
@@ -362,7 +371,6 @@ void haki_arena_drop_heaps(struct hak_arena *a, bool destroy) {
     haki_heap_drop(h, 0);
     if (!destroy) continue;
     bury(h);
-    h->l25 = NULL;
     haki_list_remove(&h->link);
     atomic_fetch_sub_explicit(&a->heap_count, 1, memory_order_relaxed);
     haki_heap_set_arena(h, NULL); /* its thread pools it */

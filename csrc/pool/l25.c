@@ -433,7 +433,9 @@ void haki_l25_forget(struct haki_l25 *pool) {
   for (; c != NULL; c = c->next) {
     for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
       c->cls[i] = (struct haki_l25_class){.lifo = NULL};
-    haki_run_close(&c->run);
+    if (atomic_load_explicit(&c->alive, memory_order_relaxed) != HAK_L25_LOST)
+      haki_run_close(&c->run); /* else its two words may not fit each other */
+    c->run.left = 0;
     for (unsigned i = 0; i < HAK_BIG_CLASSES; i++) c->front.slot[i] = NULL;
     c->front.held = 0;
     c->front.bytes = 0;
@@ -441,6 +443,8 @@ void haki_l25_forget(struct haki_l25 *pool) {
     haki_cell_set(&c->front.credit_room, 0);
     c->bytes = 0;
     atomic_store_explicit(&c->inbound, NULL, memory_order_relaxed);
+    /* release: pairs with haki_l25_join() */
+    atomic_store_explicit(&c->alive, HAK_L25_FREE, memory_order_release);
   }
   for (unsigned k = 0; k < HAK_L25_CLASSES; k++)
     for (uint32_t i = 0; i < haki_shards_count(&pool->shards); i++)

@@ -112,7 +112,8 @@ struct haki_l25_drained {
 bool haki_l25_drain(struct haki_l25 *pool, struct haki_l25_drained *done);
 /* In a forked child, where `mine` is the only cache with a thread. */
 void haki_l25_after_fork(struct haki_l25 *pool, struct haki_l25_cache *mine);
-/* Forgets all blocks: their pages have been given back. pre: no other user. */
+/* Forgets all blocks, whose pages somebody else gives back; the caches are for whoever joins next.
+ * pre: no other user, nobody has a cache. */
 void haki_l25_forget(struct haki_l25 *pool);
 /* After forget: gives the memory of pool and caches back. */
 void haki_l25_destroy(struct haki_l25 *pool);

@@ -255,3 +255,47 @@ TEST(a_limit_counts_nothing_that_waits_for_an_idle_thread) {
   finish(t);
   CHECK_EQ(hak_arena_destroy(narrow), 0);
 }
+
+/* ---- an arena goes while its idle threads trim or exit --------------------------------------- */
+
+static hak_arena *scene;
+
+static void *onlooker(void *number) { /* it does not use the arena any more: only a cache is left */
+  for (int i = 0; i < CROWD; i++) CHECK((crowd[i] = hak_arena_alloc(scene, BLOCK)) != NULL);
+  free_crowd(NULL);
+  meet();
+  if ((uintptr_t)number % 2 == 0) hak_trim();
+  return NULL;
+}
+
+TEST(reset_and_destroy_while_others_trim_or_exit) {
+  pthread_barrier_init(&gate, NULL, 2);
+  scene = arena_of_kind(HAK_ARENA_SHARED, 0);
+  for (uintptr_t i = 0; i < rounds(3000, 300); i++) {
+#if CHECK_AUDIT || HAK_FAULT
+    haki_sched_seed((uint32_t)i + 1);
+#endif
+    pthread_t t = start(onlooker, (void *)i);
+    struct parcel *p[CROWD];
+    meet();
+    if (i % 4 < 2) {
+      CHECK_EQ(hak_arena_reset(scene), 0);
+    } else {
+      CHECK_EQ(hak_arena_destroy(scene), 0);
+      scene = arena_of_kind(HAK_ARENA_SHARED, 0);
+    }
+    for (int k = 0; k < CROWD; k++) { /* what was there before serves once */
+      p[k] = hak_arena_alloc(k % 2 ? scene : hak_arena_default(), BLOCK);
+      CHECK(p[k] != NULL);
+      *p[k] = (struct parcel){BLOCK, (uint64_t)k + 1};
+      fill(p[k] + 1, END - sizeof *p[k], (uint64_t)k + 1);
+      fill(tail_of(p[k]), END, ~((uint64_t)k + 1));
+    }
+    finish(t);
+    for (int k = 0; k < CROWD; k++) unpack(p[k]);
+    CHECK_EQ(hak_arena_trim(scene), 0);
+    CHECK_EQ(stat_of(scene, "charged"), 0);
+  }
+  CHECK_EQ(hak_arena_destroy(scene), 0);
+  balanced(NULL);
+}
