@@ -277,8 +277,8 @@ TEST(every_statistic_moves) {
   moved[1][hak_stat_find("purged")] = moved[1][hak_stat_find("reserved")] = true;
   for (size_t i = 0; i < hak_stat_count(); i++) {
     const hak_stat_info *s = hak_stat_info_at(i);
-    if (strncmp(s->name, "l25.", 4) == 0) continue;   /* l25.c moves these */
-    if (strncmp(s->name, "drain.", 6) == 0) continue; /* and drain.c these */
+    if (strncmp(s->name, "l25.", 4) == 0) continue;      /* l25.c moves these */
+    if (strncmp(s->name, "drain.", 6) == 0) continue;    /* and drain.c these */
     if (strncmp(s->name, "l25.", 4) == 0) continue;      /* l25.c moves these, */
     if (strncmp(s->name, "bigcache.", 9) == 0) continue; /* bigcache.c these */
     if (s->process && !moved[0][i]) CHECK_STR(s->name, "moving for the process");
