@@ -464,7 +464,8 @@ TEST(short_lives_leave_nothing) {
     finish(a);
     finish(b);
   }
-  CHECK_CMP(stat_of(NULL, "mapped"), <=, mapped + 16 * MIB);
+  /* a leak would be gigabytes; how many chunks are in use at once depends on who ran when */
+  CHECK_CMP(stat_of(NULL, "mapped"), <=, mapped + 64 * MIB);
   if (!CHECK_SANITIZED) CHECK_CMP(resident(), <=, rss + 16 * MIB);
   clear_slots();
   CHECK_EQ(hak_arena_destroy(places[1]), 0);
