@@ -75,6 +75,10 @@ EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c \
   $(if $(filter audit coverage,$(FLAVOR)),spec/c/audit/*.c)))
 
+# Specs of programs that embed Lua, for each Lua that behaves differently.
+EMBED_LUAS := lua5.1 lua5.4 luajit
+TESTS += $(foreach v,$(EMBED_LUAS),$(patsubst %.c,$(B)/%-$(v),$(wildcard spec/embed/*.c)))
+
 all: libs modules $(LARSON) ## build the libraries, the Lua modules and larson_hakmem into build/
 libs: $(LIBS)
 modules: $(MODULES)
@@ -112,6 +116,14 @@ $(B)/spec/%: spec/%.c $(B)/libhakmem.a Makefile
 	@mkdir -p $(@D)
 	$(call say,CC) $(CC) $(CFLAGS_ALL) $(if $(call embeds,$<),$(EMBED_CFLAGS)) -o $@ $< $(B)/libhakmem.a \
 	  $(LDFLAGS) $(if $(call embeds,$<),$(EMBED_LIBS)) -ldl -lm
+
+define embed_rule
+$(B)/spec/embed/%-$(1): spec/embed/%.c $(B)/libhakmem.a Makefile
+	@mkdir -p $$(@D)
+	$$(call say,CC) $$(CC) $$(CFLAGS_ALL) $$(subst -I,-isystem ,$$(shell pkg-config --cflags $(1))) -o $$@ $$< \
+	  $(B)/libhakmem.a $$(LDFLAGS) $$(shell pkg-config --libs $(1)) -ldl -lm
+endef
+$(foreach v,$(EMBED_LUAS),$(eval $(call embed_rule,$(v))))
 
 $(B)/examples/%: examples/%.c $(B)/libhakmem.a Makefile
 	@mkdir -p $(@D)

@@ -89,7 +89,7 @@ HAK_COLD static void *alloc_failed(struct hak_arena *a, size_t n) {
   atomic_store_explicit(&a->quota.refused, 0, memory_order_relaxed);
   void *p = try_alloc(a, n);
   if (p == NULL && atomic_load_explicit(&a->quota.refused, memory_order_relaxed) != 0)
-    atomic_fetch_add_explicit(&a->quota.refusals, 1, memory_order_relaxed);
+    haki_arena_note_refusal(a);
   return p;
 }
 
@@ -97,12 +97,48 @@ static void *alloc(struct hak_arena *a, size_t n) {
   void *p = n <= PTRDIFF_MAX - HAK_CHUNK_SIZE ? try_alloc(a, n) : NULL;
   if (HAK_UNLIKELY(p == NULL)) p = alloc_failed(a, n);
   if (HAK_UNLIKELY(atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0))
-    haki_arena_note_soft(a);
+    haki_arena_note_limits(a);
   if (p == NULL) {
     errno = ENOMEM;
     return NULL;
   }
   return n <= HAK_SMALL_MAX ? haki_hardened_out(p) : p;
+}
+
+/* ---- blocks of the former allocator ---- */
+
+/* A state that was moved here late has blocks that are not the arena's, be they of another
+ * arena of ours. */
+static bool is_foreign(struct hak_arena *a, const struct page *page, const void *p) {
+  if (HAK_LIKELY(!a->bound || a->binding.former == NULL)) return false;
+  if (page == NULL) return true;
+  if (haki_page_owner(page) == &haki_nursery_mark) return haki_nursery_slot(page, p) != a->slot;
+  return haki_block_of(p).arena != a;
+}
+
+static void lower_foreign(struct hak_arena *a, size_t n) {
+  uint64_t now = haki_cell_get(&a->foreign);
+  haki_cell_set(&a->foreign, now > n ? now - n : 0); /* what the host takes past its VM's count */
+}
+
+static void foreign_free(struct hak_arena *a, void *p, size_t osize) {
+  bool last = p == a->binding.last;
+  a->binding.former(a->binding.former_ud, p, osize, 0);
+  lower_foreign(a, osize);
+  if (HAK_UNLIKELY(last)) haki_api_lua_unbind(a);
+}
+
+static void *foreign_realloc(struct hak_arena *a, void *p, size_t osize, size_t nsize) {
+  if (nsize <= osize) { /* a shrink never fails */
+    void *q = a->binding.former(a->binding.former_ud, p, osize, nsize);
+    lower_foreign(a, osize - nsize);
+    return q;
+  }
+  void *q = alloc(a, nsize);
+  if (q == NULL) return NULL;
+  memcpy(q, p, osize);
+  foreign_free(a, p, osize);
+  return q;
 }
 
 /* ---- blocks of the nursery ---- */
@@ -154,7 +190,7 @@ static void *resize(struct hak_arena *a, const struct haki_block *b, void *p, si
     void *q = haki_large_resize(b->page, p, nsize, haki_arena_cache(a, false));
     if (q != NULL) {
       if (atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0)
-        haki_arena_note_soft(a);
+        haki_arena_note_limits(a);
       return q;
     }
   }
@@ -170,6 +206,7 @@ static void *resize(struct hak_arena *a, const struct haki_block *b, void *p, si
 
 static void *realloc_slow(struct hak_arena *a, void *p, size_t osize, size_t nsize) {
   struct page *page = haki_page_of(p);
+  if (is_foreign(a, page, p)) return foreign_realloc(a, p, osize, nsize);
   if (in_nursery(a, page, p)) return nursery_realloc(a, p, osize, nsize);
   struct haki_block b = block_of(a, p);
   if (b.heap != NULL && nsize <= b.size && haki_class_of(nsize) == haki_page_class(b.page))
@@ -179,6 +216,10 @@ static void *realloc_slow(struct hak_arena *a, void *p, size_t osize, size_t nsi
 
 static void free_slow(struct hak_arena *a, void *p, size_t osize) {
   struct page *page = haki_page_of(p);
+  if (is_foreign(a, page, p)) {
+    foreign_free(a, p, osize);
+    return;
+  }
   if (in_nursery(a, page, p)) {
     nursery_free(a, p, osize);
     return;

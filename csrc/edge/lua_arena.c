@@ -12,22 +12,24 @@
 
 #define CLOSED "attempt to use a closed arena"
 
-struct lua_arena *haki_lua_arena_new(const hak_arena_config *config) {
-  struct lua_arena *ref = hak_malloc(sizeof *ref);
+static struct lua_arena *new_record(hak_arena *arena) {
+  struct lua_arena *ref = arena != NULL ? hak_malloc(sizeof *ref) : NULL;
   if (ref == NULL) return NULL;
-  ref->arena = hak_arena_create(config);
-  if (ref->arena == NULL) {
-    hak_free(ref);
-    return NULL;
-  }
-  ref->refs = 1;
+  *ref = (struct lua_arena){.arena = arena, .refs = 1};
   haki_list_init(&ref->buffers);
+  return ref;
+}
+
+struct lua_arena *haki_lua_arena_new(const hak_arena_config *config) {
+  hak_arena *arena = hak_arena_create(config);
+  struct lua_arena *ref = new_record(arena);
+  if (arena != NULL && ref == NULL) hak_arena_destroy(arena);
   return ref;
 }
 
 void haki_lua_arena_drop(struct lua_arena *ref) {
   if (ref == NULL || --ref->refs > 0) return;
-  if (ref->arena != NULL) hak_arena_destroy(ref->arena);
+  if (ref->arena != NULL && !ref->borrowed) hak_arena_destroy(ref->arena);
   hak_free(ref);
 }
 
@@ -82,50 +84,75 @@ static void limit_fields(lua_State *L, int index, const char *func, size_t *soft
     haki_lua_argerror(L, 1, func, "soft limit is above the hard limit");
 }
 
-static const char *const arena_keys[] = {"name", "kind", "limit", "soft", "hard", NULL};
+static bool is_one_of(const char *const *keys, const char *key) {
+  for (; *keys != NULL; keys++)
+    if (strcmp(*keys, key) == 0) return true;
+  return false;
+}
 
-static void read_config(lua_State *L, hak_arena_config *config) {
+static void read_config(lua_State *L, const char *func, const char *const *keys,
+                        hak_arena_config *config) {
   for (lua_pushnil(L); lua_next(L, 1) != 0; lua_pop(L, 1)) {
     const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
     if (key == NULL)
-      haki_lua_argerror(L, 1, "arena", "keys are strings, got %s", luaL_typename(L, -2));
-    bool known = lua_istable(L, -1) || strchr(key, '.') != NULL; /* a knob: see configure */
-    for (const char *const *k = arena_keys; !known && *k != NULL; k++) known = strcmp(*k, key) == 0;
-    if (!known) haki_lua_argerror(L, 1, "arena", "unknown key '%s'", key);
+      haki_lua_argerror(L, 1, func, "keys are strings, got %s", luaL_typename(L, -2));
+    bool knob = lua_istable(L, -1) || strchr(key, '.') != NULL; /* see configure */
+    if (!knob && !is_one_of(keys, key)) haki_lua_argerror(L, 1, func, "unknown key '%s'", key);
   }
   lua_getfield(L, 1, "name");
   if (!lua_isnil(L, -1)) {
-    check_string(L, -1, "arena", "name");
+    check_string(L, -1, func, "name");
     config->name = lua_tostring(L, -1); /* the argument keeps it alive */
   }
-  lua_getfield(L, 1, "kind");
-  if (!lua_isnil(L, -1)) {
-    check_string(L, -1, "arena", "kind");
-    const char *kind = lua_tostring(L, -1);
-    if (strcmp(kind, "shared") == 0)
-      config->kind = HAK_ARENA_SHARED;
-    else if (strcmp(kind, "private") != 0)
-      haki_lua_argerror(L, 1, "arena", "kind: 'private' or 'shared' expected, got '%s'", kind);
-  }
-  lua_pop(L, 2);
-  limit_fields(L, 1, "arena", &config->soft, &config->hard);
+  lua_pop(L, 1);
+  limit_fields(L, 1, func, &config->soft, &config->hard);
 }
 
-int haki_lua_arena_make(lua_State *L) {
-  hak_arena_config config = {.kind = HAK_ARENA_PRIVATE};
-  lua_settop(L, 1);
-  if (!lua_isnil(L, 1)) {
-    if (!lua_istable(L, 1)) haki_lua_typeerror(L, 1, 1, "arena", "table");
-    read_config(L, &config);
-  }
+static struct lua_arena **push_handle(lua_State *L) {
   struct lua_arena **self = lua_newuserdatauv(L, sizeof *self, 0);
   *self = NULL;
   lua_pushvalue(L, lua_upvalueindex(HAK_LUA_ARENA));
   lua_setmetatable(L, -2);
-  *self = haki_lua_arena_new(&config);
-  if (*self == NULL) return haki_lua_failure(L, errno);
-  if (!lua_isnil(L, 1)) haki_lua_configure(L, 1, (*self)->arena, arena_keys, "arena");
-  return 1;
+  return self;
+}
+
+struct lua_arena *haki_lua_arena_build(lua_State *L, const char *func, const char *const *keys,
+                                       hak_arena_config *config) {
+  if (!lua_isnil(L, 1)) {
+    if (!lua_istable(L, 1)) haki_lua_typeerror(L, 1, 1, func, "table");
+    read_config(L, func, keys, config);
+  }
+  struct lua_arena **self = push_handle(L);
+  *self = haki_lua_arena_new(config);
+  if (*self != NULL && !lua_isnil(L, 1)) haki_lua_configure(L, 1, (*self)->arena, keys, func);
+  return *self;
+}
+
+struct lua_arena *haki_lua_arena_borrow(lua_State *L, hak_arena *arena) {
+  struct lua_arena **self = push_handle(L);
+  *self = new_record(arena);
+  if (*self != NULL) (*self)->borrowed = true;
+  return *self;
+}
+
+static int read_kind(lua_State *L) {
+  lua_getfield(L, 1, "kind");
+  if (lua_isnil(L, -1)) return HAK_ARENA_PRIVATE;
+  check_string(L, -1, "arena", "kind");
+  const char *kind = lua_tostring(L, -1);
+  if (strcmp(kind, "shared") == 0) return HAK_ARENA_SHARED;
+  if (strcmp(kind, "private") != 0)
+    haki_lua_argerror(L, 1, "arena", "kind: 'private' or 'shared' expected, got '%s'", kind);
+  return HAK_ARENA_PRIVATE;
+}
+
+int haki_lua_arena_make(lua_State *L) {
+  static const char *const keys[] = {"name", "kind", "limit", "soft", "hard", NULL};
+  hak_arena_config config = {.kind = HAK_ARENA_PRIVATE};
+  lua_settop(L, 1);
+  if (lua_istable(L, 1)) config.kind = read_kind(L);
+  lua_settop(L, 1);
+  return haki_lua_arena_build(L, "arena", keys, &config) != NULL ? 1 : haki_lua_failure(L, errno);
 }
 
 /* ---- methods -------------------------------------------------------------------------------- */

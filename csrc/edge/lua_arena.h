@@ -13,7 +13,8 @@
 
 struct lua_arena {
   hak_arena *arena; /* NULL: closed */
-  size_t refs;      /* its own userdata, buffers, VMs */
+  size_t refs;      /* its own userdata, buffers, VMs, the state that was moved onto it */
+  bool borrowed;    /* somebody else made it and destroys it */
   hak_list buffers; /* every buffer and slice whose memory is here */
 };
 
@@ -30,6 +31,13 @@ struct lua_arena *haki_lua_checkarena(lua_State *L, int index, int arg, const ch
  * was the arena's limit. */
 void *haki_lua_obtain(hak_arena *arena, void *old, size_t size, uintptr_t site, int *error);
 
+/* Pushes an arena made by the options at index 1 (a table or nil) of `func`: its own `keys`
+ * (NULL-terminated), of which name and limits are read here, and knobs. NULL, errno: nothing made. */
+struct lua_arena *haki_lua_arena_build(lua_State *L, const char *func, const char *const *keys,
+                                       hak_arena_config *config);
+/* Pushes an arena that belongs to somebody else. fails: NULL, errno. */
+struct lua_arena *haki_lua_arena_borrow(lua_State *L, hak_arena *arena);
+
 /* Fills the methods of arenas into the metatable on top; metatables at first, first+1, ... */
 void haki_lua_arena_open(lua_State *L, int first);
 int haki_lua_arena_make(lua_State *L); /* hakmem.arena */
@@ -42,6 +50,10 @@ void haki_lua_buffers_forget(struct lua_arena *); /* their memory is gone */
 /* child VMs (lua_vm.c) */
 void haki_lua_vm_open(lua_State *L, int first);
 int haki_lua_vm_make(lua_State *L); /* hakmem.vm */
+
+/* the running VM (lua_install.c) */
+int haki_lua_install(lua_State *L); /* hakmem.install */
+int haki_lua_current(lua_State *L); /* hakmem.current */
 
 int haki_lua_log(lua_State *L); /* hakmem.log (lua_log.c) */
 

@@ -139,6 +139,8 @@ HAK_API int luaopen_hakmem_core(lua_State *L);
 HAK_API int luaopen_hakmem_core(lua_State *L) {
   static const luaL_Reg functions[] = {{"arena", haki_lua_arena_make},
                                        {"vm", haki_lua_vm_make},
+                                       {"install", haki_lua_install},
+                                       {"current", haki_lua_current},
                                        {"stats", core_stats},
                                        {"arenas", core_arenas},
                                        {"configure", core_configure},

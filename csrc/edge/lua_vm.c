@@ -13,6 +13,7 @@
 #include "edge/lua_arena.h"
 #include "edge/lua_copy.h"
 #include "edge/lua_info.h"
+#include "edge/lua_jit.h"
 #include "include/hakmem_lua.h"
 
 struct lua_vm {
@@ -21,7 +22,6 @@ struct lua_vm {
   bool own_arena;
   bool limited;
   bool quiet;           /* the error that is raised wants no traceback */
-  int step_multiplier;  /* 5.1: what to restore after the call; 0: nothing */
   int handler, run, gc; /* references to the child's three functions */
   uint64_t libs;        /* bit per entry of the table below */
   const char *code;     /* of the call that runs */
@@ -52,30 +52,9 @@ struct lua_vm {
 #endif
 
 #if LUA_VERSION_NUM == 501
-/* One module serves 5.1 and LuaJIT: what only LuaJIT has is NULL elsewhere. */
 extern int luaopen_bit(lua_State *L) __attribute__((weak));
 extern int luaopen_jit(lua_State *L) __attribute__((weak));
 extern int luaopen_ffi(lua_State *L) __attribute__((weak));
-extern int luaJIT_setmode(lua_State *L, int index, int mode) __attribute__((weak));
-static bool on_luajit(void) { return luaopen_jit != NULL; }
-
-/* When memory ends inside compiled code, LuaJIT up to 2.1.0-beta3 takes a stale stack slot for the
- * running function and may crash, host and all. So in a child with
- * a limit the compiler starts switched off; jit.on() in the child takes the risk. The rolling
- * releases since, which call themselves 20199, do not need it. */
-static void restrain_compiler(lua_State *L) {
-  int fixed = 20199;
-  lua_getfield(L, LUA_GLOBALSINDEX, "jit");
-  if (lua_istable(L, -1)) {
-    lua_getfield(L, -1, "version_num");
-    if (lua_tonumber(L, -1) < fixed) luaJIT_setmode(L, 0, 0 /* engine, off */);
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-#else
-static bool on_luajit(void) { return false; }
-static void restrain_compiler(lua_State *L) { (void)L; }
 #endif
 
 struct library {
@@ -104,7 +83,7 @@ static const struct library *libraries(size_t *n) {
   LIBRARY("math", "math", luaopen_math, true);
   LIBRARY("debug", "debug", luaopen_debug, false);
 #if LUA_VERSION_NUM == 501
-  if (on_luajit()) {
+  if (haki_lua_on_luajit()) {
     LIBRARY("bit", "bit", luaopen_bit, true);
     LIBRARY("jit", "jit", luaopen_jit, true);
     LIBRARY("ffi", "ffi", luaopen_ffi, false);
@@ -241,29 +220,11 @@ static int reference(lua_State *L, lua_CFunction f, struct lua_vm *vm) {
 static int set_up(lua_State *L) {
   struct lua_vm *vm = lua_touserdata(L, 1);
   open_libraries(L, vm->libs);
-  if (on_luajit() && vm->limited) restrain_compiler(L);
+  if (vm->limited) haki_lua_restrain_compiler(L);
   vm->handler = reference(L, handler, vm);
   vm->run = reference(L, run, vm);
   vm->gc = reference(L, collect, vm);
   return 0;
-}
-
-/* LuaJIT and 5.1 raise at the hard limit without having collected. So at the soft limit the
- * collector is told to do all of its work at the next check. Called from inside the allocator:
- * lua_gc() with these two only assigns fields. */
-static void collect_soon(hak_arena *arena, size_t charged, void *ud) {
-  struct lua_vm *vm = ud;
-  if (vm->L == NULL) return;
-  int before = lua_gc(vm->L, LUA_GCSETSTEPMUL, 0);
-  if (before > 0) vm->step_multiplier = before;
-  lua_gc(vm->L, LUA_GCRESTART, 0);
-}
-
-static void restore_collector(struct lua_vm *vm) {
-  if (vm->step_multiplier == 0) return;
-  int now = lua_gc(vm->L, LUA_GCSETSTEPMUL, vm->step_multiplier);
-  if (now > 0) lua_gc(vm->L, LUA_GCSETSTEPMUL, now); /* the script has set its own since */
-  vm->step_multiplier = 0;
 }
 
 /* ---- hakmem.vm ------------------------------------------------------------------------------ */
@@ -331,11 +292,6 @@ int haki_lua_vm_make(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(HAK_LUA_VM));
   lua_setmetatable(L, -2);
   read_options(L, vm, &config);
-  if (LUA_VERSION_NUM == 501 && config.hard != 0) {
-    config.soft = config.hard - config.hard / 4;
-    config.on_soft = collect_soon;
-    config.ud = vm;
-  }
   if (vm->arena == NULL) vm->arena = haki_lua_arena_new(&config);
   if (vm->arena == NULL) return haki_lua_failure(L, errno);
   if (vm->arena->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
@@ -396,7 +352,6 @@ static bool enter(struct lua_vm *vm) {
   lua_rawgeti(child, LUA_REGISTRYINDEX, vm->handler); /* neither of these allocates */
   lua_rawgeti(child, LUA_REGISTRYINDEX, vm->run);
   int failed = lua_pcall(child, 0, 0, 1);
-  restore_collector(vm);
   if (failed == LUA_OK) return true;
   size_t n = 0;
   const char *message = lua_type(child, -1) == LUA_TSTRING ? lua_tolstring(child, -1, &n) : NULL;

@@ -80,7 +80,7 @@ HAK_COLD static void *try_again(struct hak_arena *a, const struct haki_request *
   void *p = try_on(a, r);
   if (p != NULL) return p;
   if (atomic_load_explicit(&a->quota.refused, memory_order_relaxed) != 0)
-    atomic_fetch_add_explicit(&a->quota.refusals, 1, memory_order_relaxed);
+    haki_arena_note_refusal(a);
   errno = ENOMEM;
   return NULL;
 }
@@ -97,7 +97,7 @@ void *haki_alloc_on(struct hak_arena *a, const struct haki_request *r) {
     if (p == NULL) p = try_again(a, r);
   }
   if (HAK_UNLIKELY(atomic_load_explicit(&a->quota.crossed, memory_order_relaxed) != 0))
-    haki_arena_note_soft(a);
+    haki_arena_note_limits(a);
   return p;
 }
 

@@ -81,10 +81,6 @@ static struct hak_arena *take_descriptor(void) {
   return a;
 }
 
-static void set_soft_next(struct haki_quota *q, size_t soft) {
-  haki_cell_set(&q->soft_next, soft != 0 ? soft : UINT64_MAX);
-}
-
 /* A dead or new descriptor becomes an arena; slot and generation stay. */
 static void init(struct hak_arena *a, const hak_arena_config *config) {
   uint32_t slot = a->slot, generation = a->generation;
@@ -118,7 +114,10 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   atomic_store_explicit(&a->heap_count, 0, memory_order_relaxed);
   atomic_store_explicit(&a->orphan_count, 0, memory_order_relaxed);
   a->quota.shared = !is_private;
-  set_soft_next(&a->quota, 0);
+  a->bound = false;
+  memset(&a->binding, 0, sizeof a->binding);
+  memset(&a->limits, 0, sizeof a->limits);
+  haki_limits_set(a, 0, 0);
   haki_large_init(&a->large, &a->quota, is_private ? &haki_default_arena.large : NULL);
   a->lua.is_private = is_private;
   a->lua.retained = is_private ? &a->retained : NULL;
@@ -202,13 +201,7 @@ hak_arena *haki_api_arena_create(const hak_arena_config *config) {
 
 int haki_api_arena_set_limit(hak_arena *a, size_t soft, size_t hard) {
   if (!haki_arena_is_live(a) || check_limits(soft, hard) != 0) return EINVAL;
-  haki_cell_set(&a->quota.soft, soft);
-  haki_cell_set(&a->quota.hard, hard);
-  set_soft_next(&a->quota, soft);
-  if (soft != 0 && haki_cell_get(&a->quota.charged) > soft) {
-    atomic_store_explicit(&a->quota.crossed, 1, memory_order_relaxed);
-    haki_arena_note_soft(a);
-  }
+  haki_limits_set(a, soft, hard);
   return 0;
 }
 
@@ -216,19 +209,6 @@ void haki_api_arena_limit(hak_arena *a, size_t *soft, size_t *hard) {
   bool live = haki_arena_is_live(a);
   if (soft != NULL) *soft = live ? haki_cell_get(&a->quota.soft) : 0;
   if (hard != NULL) *hard = live ? haki_cell_get(&a->quota.hard) : 0;
-}
-
-HAK_COLD void haki_arena_note_soft(struct hak_arena *a) {
-  struct haki_quota *q = &a->quota;
-  if (atomic_exchange_explicit(&q->crossed, 0, memory_order_relaxed) == 0) return;
-  uint64_t soft = haki_cell_get(&q->soft), charged = haki_cell_get(&q->charged);
-  if (soft == 0 || charged <= soft) return;
-  uint64_t step = charged / 8 > 64 * 1024 ? charged / 8 : 64 * 1024;
-  haki_cell_set(&q->soft_next, charged + step); /* geometric: not at every slab from here on */
-  haki_cell_add(&q->crossings, 1);
-  HAK_LOG(HAK_LOG_DETAIL, "[hakmem] Arena %s passed its soft limit (%llu of %llu bytes)", a->name,
-          (unsigned long long)charged, (unsigned long long)soft);
-  if (a->on_soft != NULL) a->on_soft(a, charged, a->ud);
 }
 
 bool haki_arena_release_caches(struct hak_arena *a) {

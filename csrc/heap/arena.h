@@ -12,6 +12,7 @@
 #ifndef HAK_ARENA_H
 #define HAK_ARENA_H
 
+#include "heap/limit.h"
 #include "include/hakmem.h"
 #include "pool/large.h"
 #include "pool/nursery.h"
@@ -25,6 +26,10 @@ struct hak_arena {
       plain; /* fast path of the malloc-like calls: `own`, or the empty heap */
   _Atomic(struct haki_heap *) own;
   struct haki_quota quota;
+  struct haki_limits limits;
+  hak_lua_binding binding; /* of the Lua state in it, while `bound` */
+  bool bound;
+  hak_cell foreign; /* bytes of that state from its former allocator; not charged */
   struct haki_large large;
   struct haki_retained retained;
   _Atomic(struct haki_l25 *) pool;              /* shared: NULL until the first large block */
@@ -82,10 +87,8 @@ void *haki_late_alloc(struct hak_arena *a, unsigned c);
 /* False with EINVAL when the arena is dead, in checked mode with EPERM when the caller is not the
  * owner of a private one. */
 bool haki_arena_may_use(struct hak_arena *a);
-/* Calls on_soft when the charge has crossed the soft limit since. */
-void haki_arena_note_soft(struct hak_arena *a);
-/* Everything the arena and the calling thread keep in it goes back; true: something did. */
 void haki_stats_bury(struct hak_arena *a); /* its counters go to the process */
+/* Everything the arena and the calling thread keep in it goes back; true: something did. */
 bool haki_arena_release_caches(struct hak_arena *a);
 void haki_arena_drop_caches(struct hak_arena *a);
 void haki_arena_drop_heaps(struct hak_arena *a, bool destroy);

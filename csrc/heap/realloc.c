@@ -21,7 +21,7 @@ static void *resize(const struct haki_block *b, void *p, size_t size) {
     void *q = haki_large_resize(b->page, p, size, haki_arena_cache(b->arena, false));
     if (q != NULL) {
       if (atomic_load_explicit(&b->arena->quota.crossed, memory_order_relaxed) != 0)
-        haki_arena_note_soft(b->arena);
+        haki_arena_note_limits(b->arena);
       return q;
     }
   }

@@ -366,6 +366,7 @@ static void add_one(struct sums *s, struct hak_arena *a) {
   add_arena(s, a);
   SUM(s, top, soft) = haki_cell_get(&a->quota.soft);
   SUM(s, top, hard) = haki_cell_get(&a->quota.hard);
+  SUM(s, top, foreign) = haki_cell_get(&a->foreign);
   add_pooled(s);
   SUM(s, top, metadata) += sizeof *a - sizeof a->lua;
   SUM(s, top, cached) += haki_cell_get(&a->retained.bytes);

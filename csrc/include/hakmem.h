@@ -177,6 +177,38 @@ HAK_API int hak_arena_walk(int (*visit)(hak_arena *arena, void *ud), void *ud);
  * threads: as the arena's kind. cost: about 20 instructions. fails: NULL; a shrink never does. */
 HAK_API void *hak_lua_alloc(void *arena, void *ptr, size_t osize, size_t nsize);
 
+/* The rest of this part is what hakmem_lua.h calls; programs use the functions there.
+ *
+ * What an arena knows of the Lua state that lives in it. `former` is the lua_Alloc that served the
+ * state before: blocks that are not the arena's go to it. */
+typedef struct hak_lua_binding {
+  void *L;        /* a thread of the state that lives as long as it does */
+  const void *id; /* the state's registry: the same for all of its threads */
+  /* Lua that raises without having collected (5.1, LuaJIT): does all of the collector's work at its
+   * next check, and then waits for `percent` of what is left; 0: back to the user's settings. Called
+   * from inside the allocator. */
+  void (*pace)(struct hak_lua_binding *binding, int percent);
+  int saved[4];                                                     /* pace()'s own */
+  void *(*former)(void *ud, void *ptr, size_t osize, size_t nsize); /* NULL: none */
+  void *former_ud;
+  const void *last;        /* the block that is freed last; NULL: not known */
+  size_t last_size;        /* its size; 0: not known */
+  void (*ended)(void *ud); /* the state is gone; may destroy the arena */
+  void *ended_ud;
+} hak_lua_binding;
+
+/* Binds a state to an arena and pins it. While bound the first refusal comes at 15/16 of the hard
+ * limit, and what is left can be had until charged is below 7/8: for handling the error.
+ * threads: as the arena's kind. fails: EINVAL (dead arena), EBUSY (another state is bound). */
+HAK_API int hak_lua_bind(hak_arena *arena, const hak_lua_binding *binding);
+HAK_API hak_lua_binding *hak_lua_bound(hak_arena *arena); /* NULL: dead arena, or none bound */
+/* Bytes that the state has from its former allocator: the statistic `foreign`. */
+HAK_API void hak_lua_note_foreign(hak_arena *arena, size_t bytes);
+/* Ends the binding and unpins the arena, then calls ended(). fails: EINVAL (nothing bound). */
+HAK_API int hak_lua_unbind(hak_arena *arena);
+/* 1: `ud` is the handle of a live arena, else 0; any value may be asked. cost: visits all arenas. */
+HAK_API int hak_arena_is_live(const void *ud);
+
 /* ---- configuration, statistics, reports, log ------------------------------------------------ */
 
 /* Every knob has a dotted name; csrc/REFERENCE.md lists them. Values are text:

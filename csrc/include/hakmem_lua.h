@@ -14,7 +14,9 @@
 #ifndef HAKMEM_LUA_H
 #define HAKMEM_LUA_H
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "hakmem.h"
 
@@ -37,6 +39,40 @@ static inline int hak_lua_panic(lua_State *L) {
   return 0;
 }
 
+/* ---- how near the limit a collector works ----------------------------------------------------- */
+
+#if LUA_VERSION_NUM == 501
+/* lua_gc() with these three only assigns fields, so that it may be called from inside an allocation.
+ * The user's settings come back when there is room again, unless the script has made its own. */
+static inline void hak_lua_pace(hak_lua_binding *b, int percent) {
+  enum { PAUSE, MULTIPLIER, GIVEN, CHANGED };
+  lua_State *L = (lua_State *)b->L;
+  int was;
+  if (percent == 0) {
+    if (b->saved[CHANGED] == 0) return;
+    b->saved[CHANGED] = 0;
+    was = lua_gc(L, LUA_GCSETPAUSE, b->saved[PAUSE]);
+    if (was != b->saved[GIVEN]) lua_gc(L, LUA_GCSETPAUSE, was);
+    was = lua_gc(L, LUA_GCSETSTEPMUL, b->saved[MULTIPLIER]);
+    if (was != 0) lua_gc(L, LUA_GCSETSTEPMUL, was);
+    return;
+  }
+  was = lua_gc(L, LUA_GCSETPAUSE, percent);
+  if (b->saved[CHANGED] == 0 || was != b->saved[GIVEN]) b->saved[PAUSE] = was;
+  if (percent > b->saved[PAUSE]) lua_gc(L, LUA_GCSETPAUSE, percent = b->saved[PAUSE]);
+  b->saved[GIVEN] = percent;
+  was = lua_gc(L, LUA_GCSETSTEPMUL, 0);
+  if (b->saved[CHANGED] == 0 || was != 0) b->saved[MULTIPLIER] = was;
+  b->saved[CHANGED] = 1;
+  lua_gc(L, LUA_GCRESTART, 0);
+}
+#define HAK_LUA_PACE hak_lua_pace
+#else
+#define HAK_LUA_PACE NULL /* collects by itself before it raises */
+#endif
+
+/* ---- states made in an arena ------------------------------------------------------------------ */
+
 #if LUA_VERSION_NUM == 501
 /* LuaJIT 2.1 may crash when memory ends in the middle of lua_newstate(): so under a limit there has
  * to be room for all of it. (The headers of 5.1 do not tell whose library will run.) */
@@ -58,7 +94,8 @@ static inline int hak_lua_room(hak_arena *arena) {
 #endif
 
 /* A Lua state, without libraries, whose memory comes from `arena` (NULL: the default arena). The
- * arena is pinned while the state lives: it can be neither reset nor destroyed. A request that
+ * arena is pinned while the state lives: it can be neither reset nor destroyed. The first state in
+ * an arena is bound to it (hak_lua_bind()): limits are kept as a Lua program needs it. A request that
  * would pass the arena's hard limit is Lua's own `not enough memory`; make the first calls
  * (luaL_openlibs() and the like) under lua_pcall() or lua_cpcall() when there is a limit.
  * threads: as the arena's kind; a state may move to another thread between calls.
@@ -66,6 +103,7 @@ static inline int hak_lua_room(hak_arena *arena) {
  * or when the Lua refuses allocators of others (a 64-bit LuaJIT that is not built as GC64). */
 static inline lua_State *hak_lua_newstate(hak_arena *arena) {
   lua_State *L;
+  hak_lua_binding binding;
   if (arena == NULL) arena = hak_arena_default();
   if (hak_arena_pin(arena) != 0) return NULL;
   L = hak_lua_room(arena) ? lua_newstate(hak_lua_alloc, arena) : NULL;
@@ -73,8 +111,23 @@ static inline lua_State *hak_lua_newstate(hak_arena *arena) {
     hak_arena_unpin(arena);
     return NULL;
   }
+  if (hak_arena_kind_of(arena) == HAK_ARENA_PRIVATE) {
+    memset(&binding, 0, sizeof binding);
+    binding.L = L;
+    binding.id = lua_topointer(L, LUA_REGISTRYINDEX);
+    binding.pace = HAK_LUA_PACE;
+    if (hak_lua_bind(arena, &binding) == 0) hak_arena_unpin(arena); /* it pins for itself */
+  }
   lua_atpanic(L, hak_lua_panic);
   return L;
+}
+
+/* The arena that `L` allocates from; NULL: it is not hakmem's.
+ * cost: visits all arenas when another copy of hakmem has made or moved the state. */
+static inline hak_arena *hak_lua_arena(lua_State *L) {
+  void *ud = NULL;
+  if (lua_getallocf(L, &ud) == hak_lua_alloc || hak_arena_is_live(ud)) return (hak_arena *)ud;
+  return NULL;
 }
 
 /* Ends a state that hak_lua_newstate() made; `L` may be any thread of it and is invalid after.
@@ -87,13 +140,175 @@ static inline lua_State *hak_lua_newstate(hak_arena *arena) {
  * (luaJIT_setmode()). Do not drop states of the default arena: that cannot be reset.
  * threads: nobody else may use the state. cost: CLOSE: visits every object; DROP: constant. */
 static inline hak_arena *hak_lua_close(lua_State *L, int how) {
-  void *ud = NULL;
-  hak_arena *arena;
-  if (lua_getallocf(L, &ud) != hak_lua_alloc) return NULL;
-  arena = (hak_arena *)ud;
-  if (how != HAK_LUA_DROP) lua_close(L);
-  hak_arena_unpin(arena);
+  hak_arena *arena = hak_lua_arena(L);
+  hak_lua_binding *bound;
+  int mine, installed;
+  if (arena == NULL) return NULL;
+  bound = hak_lua_bound(arena);
+  mine = bound != NULL && bound->id == lua_topointer(L, LUA_REGISTRYINDEX);
+  installed = mine && bound->former != NULL;
+  if (mine) bound->pace = NULL; /* its collector is done */
+  if (how != HAK_LUA_DROP || installed) lua_close(L);
+  if (installed) return NULL; /* ended with the state's last block */
+  if (mine)
+    hak_lua_unbind(arena);
+  else
+    hak_arena_unpin(arena);
   return arena;
+}
+
+/* ---- a running state moves onto an arena ------------------------------------------------------ */
+
+#define HAK_LUA_ANCHOR "hakmem.anchor" /* key in the registry */
+
+/* A lua_newstate() asks for its first block and gets nothing: how large the main block is. */
+static inline void *hak_lua_probe(void *ud, void *ptr, size_t osize, size_t nsize) {
+  (void)ptr;
+  (void)osize;
+  if (*(size_t *)ud == 0) *(size_t *)ud = nsize;
+  return NULL;
+}
+
+static inline size_t hak_lua_total(lua_State *L) {
+  int blocks = lua_gc(L, LUA_GCCOUNT, 0), rest = lua_gc(L, LUA_GCCOUNTB, 0);
+  return blocks < 0 || rest < 0 ? 0 : (size_t)blocks * 1024 + (size_t)rest;
+}
+
+#if LUA_VERSION_NUM == 501
+/* The allocator of a state that is being closed. LuaJIT asks, just before it frees its main block,
+ * whether its own allocator is set, and if so destroys that one's memory: so the former allocator
+ * comes back when nothing but the main block is left. */
+static inline void *hak_lua_alloc_closing(void *ud, void *ptr, size_t osize, size_t nsize) {
+  hak_arena *arena = (hak_arena *)ud;
+  hak_lua_binding *b = hak_lua_bound(arena);
+  lua_State *L = b != NULL ? (lua_State *)b->L : NULL;
+  void *p = hak_lua_alloc(ud, ptr, osize, nsize);
+  if (L == NULL || nsize != 0 || ptr == NULL || hak_lua_bound(arena) != b || b->former == NULL)
+    return p; /* the last block of PUC's was just freed, or none was */
+  if (hak_lua_total(L) == b->last_size) {
+    lua_setallocf(L, b->former, b->former_ud);
+    hak_lua_unbind(arena);
+  }
+  return p;
+}
+
+static inline int hak_lua_anchor(lua_State *L, hak_arena *arena);
+
+/* Finalizer of the anchor: lua_close() runs it in the main state, which 5.1 does not tell before. */
+static inline int hak_lua_closing(lua_State *L) {
+  hak_arena *arena = hak_lua_arena(L);
+  hak_lua_binding *b = arena != NULL ? hak_lua_bound(arena) : NULL;
+  if (b == NULL || b->former == NULL) return 0;
+  if (!lua_pushthread(L)) { /* not the end: somebody has cleared the registry */
+    hak_lua_anchor(L, arena);
+    return 0;
+  }
+  b->L = L;
+  b->last = L;
+  b->pace = NULL;
+  lua_setallocf(L, hak_lua_alloc_closing, arena);
+  return 0;
+}
+
+/* A thread for lua_gc(), which a coroutine that installs is not: it may die. */
+static inline int hak_lua_anchor(lua_State *L, hak_arena *arena) {
+  hak_lua_binding *b = hak_lua_bound(arena);
+  lua_newuserdata(L, 1);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, hak_lua_closing);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  lua_createtable(L, 0, 1); /* every userdata has an environment */
+  b->L = lua_newthread(L);
+  lua_setfield(L, -2, "thread");
+  lua_setfenv(L, -2);
+  lua_setfield(L, LUA_REGISTRYINDEX, HAK_LUA_ANCHOR);
+  b->pace = hak_lua_pace;
+  return 0;
+}
+#else
+static inline int hak_lua_anchor(lua_State *L, hak_arena *arena) {
+  hak_lua_binding *b = hak_lua_bound(arena);
+  lua_State *main_state;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  main_state = lua_tothread(L, -1);
+  b->L = main_state;
+#if LUA_VERSION_NUM >= 503
+  b->last = lua_getextraspace(main_state);
+#else
+  b->last = main_state;
+#endif
+  return 0;
+}
+#endif
+
+static inline int hak_lua_set_up(lua_State *L) {
+  hak_arena *arena = (hak_arena *)lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  return hak_lua_anchor(L, arena);
+}
+
+/* hak_lua_install() for callers that want to know when the state has ended: `ended` is called with
+ * the arena unbound and no block of the state left; it may destroy the arena. */
+static inline int hak_lua_install_with(lua_State *L, hak_arena *arena, void (*ended)(void *),
+                                       void *ud) {
+  hak_lua_binding binding;
+  int error;
+  if (hak_lua_arena(L) != NULL) return EEXIST;
+  memset(&binding, 0, sizeof binding);
+  binding.id = lua_topointer(L, LUA_REGISTRYINDEX);
+  binding.former = lua_getallocf(L, &binding.former_ud);
+  binding.ended = ended;
+  binding.ended_ud = ud;
+#if LUA_VERSION_NUM == 501
+  lua_newstate(hak_lua_probe, &binding.last_size);
+  if (binding.last_size == 0) return ENOTSUP; /* not asked: not GC64 */
+#endif
+  error = hak_lua_bind(arena, &binding);
+  if (error != 0) return error;
+#if LUA_VERSION_NUM == 501
+  error = lua_cpcall(L, hak_lua_set_up, arena);
+#else
+  lua_pushcfunction(L, hak_lua_set_up);
+  lua_pushlightuserdata(L, arena);
+  error = lua_pcall(L, 1, 0, 0);
+#endif
+  if (error != 0) {
+    lua_pop(L, 1);
+    hak_lua_bound(arena)->ended = NULL;
+    hak_lua_unbind(arena);
+    return ENOMEM;
+  }
+  hak_lua_note_foreign(arena, hak_lua_total(L));
+  lua_setallocf(L, hak_lua_alloc, arena);
+  return 0;
+}
+
+static inline void hak_lua_destroy(void *arena) { hak_arena_destroy((hak_arena *)arena); }
+
+/* Moves a running state onto `arena`: from now on it allocates there. What it has stays where it is
+ * and goes back to its former allocator when it is freed or grows; those bytes are the statistic
+ * `foreign` and are not charged. May be called at any time, also from a coroutine and from inside the
+ * script. `arena` NULL: a private arena of its own, destroyed with the state; else `arena` is pinned
+ * until the state is closed, and is the caller's after that. `L` is closed with lua_close() as before.
+ * On LuaJIT the former allocator is put back at the very end, so that its memory is released, too.
+ * threads: as the arena's kind. cost: some microseconds.
+ * fails: EEXIST (the state lives on an arena already), ENOTSUP (a 64-bit LuaJIT that is not built as
+ * GC64), EINVAL (dead arena), EBUSY (another state is bound to the arena), ENOMEM; nothing has
+ * changed then. A host must not be moved whose own code reads the `ud` of its lua_Alloc by
+ * lua_getallocf() and takes it for its own: only the host knows. */
+static inline int hak_lua_install(lua_State *L, hak_arena *arena) {
+  hak_arena_config config;
+  int error;
+  if (arena != NULL) return hak_lua_install_with(L, arena, NULL, NULL);
+  memset(&config, 0, sizeof config);
+  config.name = "lua";
+  config.kind = HAK_ARENA_PRIVATE;
+  arena = hak_arena_create(&config);
+  if (arena == NULL) return errno;
+  error = hak_lua_install_with(L, arena, hak_lua_destroy, arena);
+  if (error != 0) hak_arena_destroy(arena);
+  return error;
 }
 
 #ifdef __cplusplus

@@ -1,8 +1,9 @@
 /* quota.h - what an arena may commit, and what it has.
  * Why:   a charge is taken before memory is, so that `charged` never passes `hard`, not even for a
  *        moment; private arenas pay no locked instruction for that.
- * Owns:  charged, peak, the limits.   Not: what happens on refusal (heap/).
+ * Owns:  charged, peak, the limits.   Not: what happens at them (heap/limit.c).
  * INV quota-1: hard == 0 or charged <= hard, unless the limit was lowered below the charge.
+ * INV quota-2: ceiling <= hard.
  * Start: haki_quota_charge(). */
 #ifndef HAK_QUOTA_H
 #define HAK_QUOTA_H
@@ -11,13 +12,18 @@
 
 struct haki_quota {
   hak_cell charged, peak;
-  hak_cell soft, hard; /* 0: none */
-  hak_cell soft_next;  /* the next charge at which soft is reported; UINT64_MAX: not armed */
+  hak_cell soft, hard; /* as set; 0: none */
+  hak_cell ceiling;    /* no charge passes this now; 0: none */
+  hak_cell watch;      /* the charge above which limit.c is told; UINT64_MAX: none */
+  hak_cell rearm;      /* the charge below which it is told; 0: none */
   hak_cell refusals, crossings;
-  _Atomic(uint32_t) crossed; /* soft passed, on_soft not called yet */
+  _Atomic(uint32_t) crossed; /* enum haki_crossed; limit.c was not there yet */
   _Atomic(uint32_t) refused; /* a charge was refused since this was last cleared */
   bool shared;               /* several writers */
 };
+
+/* The way in which `watch` or `rearm` was passed; the last one counts. */
+enum haki_crossed { HAK_CROSSED_NOT, HAK_CROSSED_UP, HAK_CROSSED_DOWN };
 
 HAK_INLINE void haki_quota_note_peak(struct haki_quota *q, uint64_t now) {
   uint64_t seen = haki_cell_get(&q->peak);
@@ -37,16 +43,16 @@ HAK_INLINE bool haki_quota_refuse(struct haki_quota *q) {
 }
 
 /* Reserves n bytes; *level is the charge with them, for haki_quota_note() once the memory is there.
- * False: the hard limit forbids it; nothing has changed. */
+ * False: the limit forbids it; nothing has changed. */
 HAK_INLINE bool haki_quota_reserve(struct haki_quota *q, size_t n, uint64_t *level) {
-  uint64_t hard = haki_cell_get(&q->hard);
+  uint64_t most = haki_cell_get(&q->ceiling);
   uint64_t was = haki_cell_get(&q->charged);
   if (!q->shared) {
-    if (HAK_UNLIKELY(hard != 0 && (n > hard || was > hard - n))) return haki_quota_refuse(q);
+    if (HAK_UNLIKELY(most != 0 && (n > most || was > most - n))) return haki_quota_refuse(q);
     haki_cell_set(&q->charged, was + n);
   } else {
     do {
-      if (HAK_UNLIKELY(hard != 0 && (n > hard || was > hard - n))) return haki_quota_refuse(q);
+      if (HAK_UNLIKELY(most != 0 && (n > most || was > most - n))) return haki_quota_refuse(q);
     } while (!atomic_compare_exchange_weak_explicit(&q->charged, &was, was + n,
                                                     memory_order_relaxed, memory_order_relaxed));
   }
@@ -54,11 +60,11 @@ HAK_INLINE bool haki_quota_reserve(struct haki_quota *q, size_t n, uint64_t *lev
   return true;
 }
 
-/* A reservation has become memory: peak and soft limit count it. */
+/* A reservation has become memory: peak and the watch on limits count it. */
 HAK_INLINE void haki_quota_note(struct haki_quota *q, uint64_t level) {
   haki_quota_note_peak(q, level);
-  if (HAK_UNLIKELY(level > haki_cell_get(&q->soft_next)))
-    atomic_store_explicit(&q->crossed, 1, memory_order_relaxed);
+  if (HAK_UNLIKELY(level > haki_cell_get(&q->watch)))
+    atomic_store_explicit(&q->crossed, HAK_CROSSED_UP, memory_order_relaxed);
 }
 
 /* Both, where the memory is there already. */
@@ -79,9 +85,10 @@ HAK_INLINE void haki_quota_uncharge(struct haki_quota *q, size_t n) {
     now = atomic_fetch_sub_explicit(&q->charged, n, memory_order_relaxed) - n;
     HAK_ASSERT(now + n >= n);
   }
-  uint64_t soft = haki_cell_get(&q->soft);
-  if (HAK_UNLIKELY(soft != 0 && now < soft && haki_cell_get(&q->soft_next) != soft))
-    haki_cell_set(&q->soft_next, soft); /* below again: the next crossing counts */
+  if (HAK_UNLIKELY(now < haki_cell_get(&q->rearm))) {
+    haki_cell_set(&q->rearm, 0); /* told once */
+    atomic_store_explicit(&q->crossed, HAK_CROSSED_DOWN, memory_order_relaxed);
+  }
 }
 
 /* Above 7/8 of the hard limit caches are not filled. */

@@ -48,6 +48,12 @@ uint64_t hak_arena_refusals(hak_arena *arena);
 hak_arena *hak_arena_of(const void *ptr);
 int hak_arena_walk(int (*visit)(hak_arena *arena, void *ud), void *ud);
 void *hak_lua_alloc(void *arena, void *ptr, size_t osize, size_t nsize);
+typedef struct hak_lua_binding { void *L; const void *id; void (*pace)(struct hak_lua_binding *binding, int percent); int saved[4]; void *(*former)(void *ud, void *ptr, size_t osize, size_t nsize); void *former_ud; const void *last; size_t last_size; void (*ended)(void *ud); void *ended_ud; } hak_lua_binding;
+int hak_lua_bind(hak_arena *arena, const hak_lua_binding *binding);
+hak_lua_binding *hak_lua_bound(hak_arena *arena);
+void hak_lua_note_foreign(hak_arena *arena, size_t bytes);
+int hak_lua_unbind(hak_arena *arena);
+int hak_arena_is_live(const void *ud);
 int hak_configure(const char *const *names, const char *const *values, size_t n, char *err, size_t err_size);
 int hak_arena_configure(hak_arena *arena, const char *const *names, const char *const *values, size_t n, char *err, size_t err_size);
 typedef struct hak_knob_info { const char *name; const char *type; const char *env; const char *words; uint64_t def, min, max; int live; int per_arena; const char *unit; const char *help; } hak_knob_info;
@@ -84,6 +90,7 @@ const char *hak_errname(int error);
     hak_arena_from_id = "hak_arena *(*)(hak_arena_id id)",
     hak_arena_get_id = "hak_arena_id (*)(hak_arena *arena)",
     hak_arena_handover = "int (*)(hak_arena *arena)",
+    hak_arena_is_live = "int (*)(const void *ud)",
     hak_arena_kind_of = "int (*)(hak_arena *arena)",
     hak_arena_limit = "void (*)(hak_arena *arena, size_t *soft, size_t *hard)",
     hak_arena_name = "const char *(*)(hak_arena *arena)",
@@ -108,6 +115,10 @@ const char *hak_errname(int error);
     hak_knob_value = "uint64_t (*)(size_t index)",
     hak_log_set_sink = "void (*)(void (*sink)(int level, const char *line, void *ud), void *ud)",
     hak_lua_alloc = "void *(*)(void *arena, void *ptr, size_t osize, size_t nsize)",
+    hak_lua_bind = "int (*)(hak_arena *arena, const hak_lua_binding *binding)",
+    hak_lua_bound = "hak_lua_binding *(*)(hak_arena *arena)",
+    hak_lua_note_foreign = "void (*)(hak_arena *arena, size_t bytes)",
+    hak_lua_unbind = "int (*)(hak_arena *arena)",
     hak_malloc = "void *(*)(size_t size)",
     hak_malloc_site = "void *(*)(size_t size, uintptr_t site)",
     hak_owns = "int (*)(const void *ptr)",

@@ -210,13 +210,15 @@ end
 
 ---------------------------------------------------------------------------------------------------
 
-local function no_child_vm()
+local function not_gc64()
   return nil, "this LuaJIT takes no allocator of others: it is not built as GC64", "UNSUPPORTED"
 end
 
 --- Puts the functions above in place of the C module's. False and a reason: nothing was changed.
 function M.enable(core, hakmem)
-  if not (ffi.abi("gc64") or ffi.abi("32bit")) then hakmem.vm = no_child_vm end
+  if not (ffi.abi("gc64") or ffi.abi("32bit")) then
+    hakmem.vm, hakmem.install = not_gc64, not_gc64
+  end
   if not ffi.abi("le") then return false, "big-endian machine" end
   if not pcall(ffi.typeof, "hak_stat_info") then ffi.cdef(cdef.source) end
   local abi = bind(core.internals.symbols, "hak_abi_version")()

@@ -6,7 +6,7 @@
 -- is "QUOTA" (a limit) or "NOMEM" (the machine).
 
 ---@alias hakmem.size integer|number|string
----@alias hakmem.code "QUOTA"|"NOMEM"|"INVALID"|"PERM"|"UNSUPPORTED"
+---@alias hakmem.code "QUOTA"|"NOMEM"|"INVALID"|"PERM"|"UNSUPPORTED"|"EXISTS"|"DECLINED"
 
 ---@class hakmem
 ---@field _VERSION string "hakmem 0.1.0"
@@ -29,6 +29,13 @@ local hakmem = {}
 ---@field hard? hakmem.size the same as limit
 ---@field soft? hakmem.size charged bytes from which the arena is over its soft limit; 0: none
 ---@field [string] table|boolean|number|string knobs of the arena, as in configure: arena = { retain = "1M" }
+
+---@class hakmem.install_options
+---@field name? string of the arena; default: "lua"
+---@field limit? hakmem.size charged bytes that are never exceeded; 0: none
+---@field hard? hakmem.size the same as limit
+---@field soft? hakmem.size charged bytes from which the arena is over its soft limit; 0: none
+---@field [string] table|boolean|number|string knobs of the arena, as in configure
 
 ---@class hakmem.limits
 ---@field soft? hakmem.size
@@ -58,6 +65,22 @@ function hakmem.arena(options) end
 ---@return string? message
 ---@return hakmem.code? code
 function hakmem.vm(options) end
+
+---Moves this very VM onto a private arena of its own: from now on it allocates there. What it has
+---stays where it is until it is freed or grows, and is the statistic `foreign`, not charged. At any
+---time, also in a coroutine. The arena goes with the VM. Declines with a reason: "EXISTS" (the VM lives
+---on an arena already), "UNSUPPORTED" (a LuaJIT that is not GC64), "DECLINED" (its host has set
+---"hakmem.decline" in the registry). With a limit, LuaJIT before 2.1.ROLLING gets its compiler switched
+---off: it may crash when memory ends in compiled code.
+---@param options? hakmem.install_options
+---@return hakmem.arena? arena
+---@return string? message
+---@return hakmem.code? code
+function hakmem.install(options) end
+
+---The arena that this VM allocates from: one that install() made, or its host did. nil: none.
+---@return hakmem.arena? arena
+function hakmem.current() end
 
 ---All statistics in a fresh table, or one by its dotted name.
 ---@return hakmem.stats
