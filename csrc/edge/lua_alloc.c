@@ -89,7 +89,7 @@ HAK_COLD static void *alloc_failed(struct hak_arena *a, size_t n) {
   atomic_store_explicit(&a->quota.refused, 0, memory_order_relaxed);
   void *p = try_alloc(a, n);
   if (p == NULL && atomic_load_explicit(&a->quota.refused, memory_order_relaxed) != 0)
-    haki_arena_note_refusal(a);
+    haki_arena_note_refusal(a, n);
   return p;
 }
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 
 #include "edge/lua_arena.h"
-#include "edge/lua_jit.h"
 #include "include/hakmem_lua.h"
 
 #define CURRENT "hakmem.current" /* in the registry: the arena as a Lua value */
@@ -50,7 +49,6 @@ int haki_lua_install(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, CURRENT);
     return haki_lua_failure(L, error);
   }
-  if (config.hard != 0) haki_lua_restrain_compiler(L);
   return 1;
 }
 

@@ -13,7 +13,6 @@
 #include "edge/lua_arena.h"
 #include "edge/lua_copy.h"
 #include "edge/lua_info.h"
-#include "edge/lua_jit.h"
 #include "include/hakmem_lua.h"
 
 struct lua_vm {
@@ -52,6 +51,7 @@ struct lua_vm {
 #endif
 
 #if LUA_VERSION_NUM == 501
+/* One module serves 5.1 and LuaJIT: what only LuaJIT has is NULL elsewhere. */
 extern int luaopen_bit(lua_State *L) __attribute__((weak));
 extern int luaopen_jit(lua_State *L) __attribute__((weak));
 extern int luaopen_ffi(lua_State *L) __attribute__((weak));
@@ -83,7 +83,7 @@ static const struct library *libraries(size_t *n) {
   LIBRARY("math", "math", luaopen_math, true);
   LIBRARY("debug", "debug", luaopen_debug, false);
 #if LUA_VERSION_NUM == 501
-  if (haki_lua_on_luajit()) {
+  if (luaopen_jit != NULL) { /* on LuaJIT */
     LIBRARY("bit", "bit", luaopen_bit, true);
     LIBRARY("jit", "jit", luaopen_jit, true);
     LIBRARY("ffi", "ffi", luaopen_ffi, false);
@@ -220,7 +220,7 @@ static int reference(lua_State *L, lua_CFunction f, struct lua_vm *vm) {
 static int set_up(lua_State *L) {
   struct lua_vm *vm = lua_touserdata(L, 1);
   open_libraries(L, vm->libs);
-  if (vm->limited) haki_lua_restrain_compiler(L);
+  if (vm->limited) hak_lua_restrain(L);
   vm->handler = reference(L, handler, vm);
   vm->run = reference(L, run, vm);
   vm->gc = reference(L, collect, vm);

@@ -80,7 +80,7 @@ HAK_COLD static void *try_again(struct hak_arena *a, const struct haki_request *
   void *p = try_on(a, r);
   if (p != NULL) return p;
   if (atomic_load_explicit(&a->quota.refused, memory_order_relaxed) != 0)
-    haki_arena_note_refusal(a);
+    haki_arena_note_refusal(a, r->size);
   errno = ENOMEM;
   return NULL;
 }

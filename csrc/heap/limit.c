@@ -6,29 +6,49 @@
  * Start: haki_arena_note_limits().
  *
  *   0          1/2 hard          7/8    15/16   hard
- *   |--- own pace --|--- paced ----|------|-------|
- *                                  |      first refusal of an arena with a Lua state
- *                                  room again: the next refusal comes at 15/16
+ *   |--- own pace --|--- paced ----|------|--|-|||
+ *                                  |      line: first refusal of an arena with a Lua state
+ *                                  room again: the line comes back to 15/16
  *
  * A script that is refused memory needs some to handle the error, so that the first refusal comes
  * early and what lies behind it can be had until there is room again. Lua from 5.2 on collects by
- * itself when it is refused and asks once more. Lua 5.1 and LuaJIT raise at once: there the
- * collector is told beforehand (`pace`), at marks that close in on the limit, to do all of its work
- * at its next check, and then to wait for less growth than it would by itself: half of what is
- * left. */
+ * itself when it is refused and asks once more: when that is refused, too, it raises, and may have all
+ * of the rest. Lua 5.1 and LuaJIT raise at once: there the line moves half-way to the limit only, for the next error will need a rest, too, and
+ * the collector is told beforehand (`pace`), at marks that close in on the limit, to do all of its
+ * work at its next check, and then to wait for less growth than it would by itself: half of what is
+ * left. LuaJIT may be in compiled code, where it survives no refusal: it gets the memory, the collector is
+ * told at the line, and half-way behind it an error is raised at the next instruction (`raise`);
+ * what is refused is what passes the hard limit. */
 #include "heap/limit.h"
 
 #include "base/log.h"
 #include "heap/arena.h"
 
-enum { PACE_STEP = 16 * 1024, PACE_LEAST = 105, PACE_OWN = 1000 };
+enum { PACE_STEP = 16 * 1024, PACE_LEAST = 103, PACE_OWN = 1000, RAISE_STEP = 4096 };
 
 static uint64_t cell(const hak_cell *c) { return haki_cell_get(c); }
 
 static bool paced(const struct hak_arena *a) { return a->bound && a->binding.pace != NULL; }
 
-static uint64_t first_refusal(const struct hak_arena *a, uint64_t hard) {
-  return a->bound ? hard - hard / 16 : hard;
+static bool raises(const struct hak_arena *a) { return a->bound && a->binding.raise != NULL; }
+
+static uint64_t first_line(const struct hak_arena *a, uint64_t hard) {
+  return a->bound ? hard - hard / 16 : 0;
+}
+
+static bool in_grace(const struct hak_arena *a) {
+  return cell(&a->limits.line) != first_line(a, cell(&a->quota.hard));
+}
+
+static void reset_line(struct hak_arena *a) {
+  haki_cell_set(&a->limits.line, first_line(a, cell(&a->quota.hard)));
+  atomic_store_explicit(&a->limits.asked, false, memory_order_relaxed);
+}
+
+/* Refused, or raised: the next time it is further on. */
+static void move_line(struct hak_arena *a) {
+  uint64_t hard = cell(&a->quota.hard), line = cell(&a->limits.line);
+  haki_cell_set(&a->limits.line, paced(a) ? hard - (hard - line) / 2 : hard);
 }
 
 /* The marks follow from the state. */
@@ -36,12 +56,12 @@ static void arm(struct hak_arena *a) {
   struct haki_quota *q = &a->quota;
   struct haki_limits *l = &a->limits;
   uint64_t soft = cell(&q->soft), hard = cell(&q->hard), rearm = 0;
-  bool grace = atomic_load_explicit(&l->grace, memory_order_relaxed);
-  haki_cell_set(&q->ceiling, grace ? hard : first_refusal(a, hard));
-  uint64_t next = cell(&l->soft_next), pace = cell(&l->pace_next);
-  haki_cell_set(&q->watch, next < pace ? next : pace);
+  uint64_t next = cell(&l->soft_next), pace = cell(&l->pace_next), line = cell(&l->line);
+  haki_cell_set(&q->ceiling, line == 0 || raises(a) ? hard : line);
+  uint64_t watch = next < pace ? next : pace;
+  haki_cell_set(&q->watch, raises(a) && line < watch ? line : watch);
   if (soft != 0 && next != soft) rearm = soft;
-  if (grace && hard - hard / 8 > rearm) rearm = hard - hard / 8;
+  if (in_grace(a) && hard - hard / 8 > rearm) rearm = hard - hard / 8;
   if (atomic_load_explicit(&l->percent, memory_order_relaxed) != 0 && hard / 8 * 3 > rearm)
     rearm = hard / 8 * 3;
   haki_cell_set(&l->armed, rearm);
@@ -55,7 +75,7 @@ static void give_pace(struct hak_arena *a, uint32_t percent) {
 
 static void note_pace(struct hak_arena *a, uint64_t charged, uint64_t low) {
   struct haki_limits *l = &a->limits;
-  uint64_t hard = cell(&a->quota.hard), line = first_refusal(a, hard);
+  uint64_t hard = cell(&a->quota.hard), line = first_line(a, hard);
   if (!paced(a) || hard == 0) return;
   if (low < hard / 8 * 3 && atomic_load_explicit(&l->percent, memory_order_relaxed) != 0) {
     haki_cell_set(&l->pace_next, hard / 2);
@@ -63,7 +83,8 @@ static void note_pace(struct hak_arena *a, uint64_t charged, uint64_t low) {
   }
   if (charged <= cell(&l->pace_next)) return;
   uint64_t left = line > charged ? line - charged : 0;
-  haki_cell_set(&l->pace_next, charged + (left / 4 > PACE_STEP ? left / 4 : PACE_STEP));
+  uint64_t least = hard / 256 > PACE_STEP ? hard / 256 : PACE_STEP;
+  haki_cell_set(&l->pace_next, charged + (left / 2 > least ? left / 2 : least));
   uint64_t percent = 100 + left * 50 / charged;
   give_pace(a, percent > PACE_LEAST ? (uint32_t)percent : PACE_LEAST);
 }
@@ -84,24 +105,43 @@ static bool note_soft(struct hak_arena *a, uint64_t charged, uint64_t low) {
   return a->on_soft != NULL;
 }
 
+/* The line was passed by a VM that is not refused but raises. Its collector comes first: when the next
+ * line is passed as well, it has not helped. */
+static void pass_line(struct hak_arena *a) {
+  struct haki_limits *l = &a->limits;
+  uint64_t hard = cell(&a->quota.hard), charged = cell(&a->quota.charged);
+  while (charged > cell(&l->line) && cell(&l->line) + RAISE_STEP < hard) move_line(a);
+  haki_limits_collect(a); /* also, where it looks is where compiled code is left */
+  bool asked = atomic_load_explicit(&l->asked, memory_order_relaxed);
+  atomic_store_explicit(&l->asked, !asked, memory_order_relaxed);
+  if (!asked) return;
+  atomic_fetch_add_explicit(&a->quota.refusals, 1, memory_order_relaxed);
+  a->binding.raise(&a->binding, 1);
+}
+
 HAK_COLD void haki_arena_note_limits(struct hak_arena *a) {
   struct haki_quota *q = &a->quota;
   struct haki_limits *l = &a->limits;
   if (atomic_exchange_explicit(&q->crossed, HAK_CROSSED_NOT, memory_order_relaxed) == 0) return;
   uint64_t charged = cell(&q->charged), lowest = cell(&q->rearm), hard = cell(&q->hard);
   uint64_t low = lowest < cell(&l->armed) ? lowest : charged;
-  if (low < hard - hard / 8) atomic_store_explicit(&l->grace, false, memory_order_relaxed);
+  if (low < hard - hard / 8) reset_line(a);
   bool tell = note_soft(a, charged, low);
   note_pace(a, charged, low);
+  if (raises(a) && hard != 0 && charged > cell(&l->line)) pass_line(a);
   arm(a);
   if (tell) a->on_soft(a, charged, a->ud);
 }
 
-HAK_COLD void haki_arena_note_refusal(struct hak_arena *a) {
+HAK_COLD void haki_arena_note_refusal(struct hak_arena *a, size_t n) {
+  struct haki_limits *l = &a->limits;
   atomic_fetch_add_explicit(&a->quota.refusals, 1, memory_order_relaxed);
-  if (!a->bound) return;
-  atomic_store_explicit(&a->limits.grace, true, memory_order_relaxed);
+  if (!a->bound || cell(&a->quota.hard) == 0) return;
+  bool final = paced(a) || cell(&l->refused) == n; /* the same again: it has collected */
+  haki_cell_set(&l->refused, final ? 0 : n);
+  if (final) move_line(a);
   haki_limits_collect(a);
+  if (raises(a)) a->binding.raise(&a->binding, 0);
   arm(a);
 }
 
@@ -120,7 +160,7 @@ void haki_limits_set(struct hak_arena *a, uint64_t soft, uint64_t hard) {
 void haki_limits_bound(struct hak_arena *a) {
   struct haki_limits *l = &a->limits;
   uint64_t hard = cell(&a->quota.hard);
-  atomic_store_explicit(&l->grace, false, memory_order_relaxed);
+  reset_line(a);
   if (paced(a) && atomic_load_explicit(&l->percent, memory_order_relaxed) != 0) give_pace(a, 0);
   atomic_store_explicit(&l->percent, 0, memory_order_relaxed);
   haki_cell_set(&l->pace_next, paced(a) && hard != 0 ? hard / 2 : UINT64_MAX);

@@ -16,7 +16,9 @@ struct haki_limits {
   hak_cell pace_next; /* likewise for the collector of the Lua state in the arena */
   hak_cell armed;     /* what quota.rearm was set to: it is less when the charge has been lower */
   _Atomic(uint32_t) percent; /* pace the collector was given; 0: its own */
-  _Atomic(bool) grace;       /* refused once: up to the hard limit until there is room again */
+  hak_cell line;             /* charge at which a Lua VM is refused next; 0: at the hard limit */
+  hak_cell refused;          /* bytes that a VM which collects and asks again was refused */
+  _Atomic(bool) asked;       /* its collector was asked to collect since the line moved last */
 };
 
 struct hak_arena;
@@ -26,8 +28,8 @@ void haki_limits_set(struct hak_arena *a, uint64_t soft, uint64_t hard);
 /* Calls on_soft and sets the collector's pace when the charge has crossed a mark since. pre:
  * quota.crossed was seen set. */
 void haki_arena_note_limits(struct hak_arena *a);
-/* A request was refused: counts, asks the collector to hurry, and lets a Lua VM use the rest. */
-void haki_arena_note_refusal(struct hak_arena *a);
+/* A request of n bytes was refused: counts, asks the collector to hurry, lets a Lua VM use the rest. */
+void haki_arena_note_refusal(struct hak_arena *a, size_t n);
 /* A Lua state has come into the arena, or has left it. */
 void haki_limits_bound(struct hak_arena *a);
 /* The collector does all of its work at its next check; back to the arena's own pace. */

@@ -188,7 +188,12 @@ typedef struct hak_lua_binding {
    * next check, and then waits for `percent` of what is left; 0: back to the user's settings. Called
    * from inside the allocator. */
   void (*pace)(struct hak_lua_binding *binding, int percent);
-  int saved[4];                                                     /* pace()'s own */
+  /* Lua that may crash when memory is refused in compiled code (LuaJIT): at the next instruction that is
+   * interpreted collects all garbage, or (error) raises `not enough memory`. NULL: refuse. Called as
+   * pace() is. */
+  void (*raise)(struct hak_lua_binding *binding, int error);
+  int saved[8]; /* pace()'s and raise()'s own */
+  void (*hook)(void);
   void *(*former)(void *ud, void *ptr, size_t osize, size_t nsize); /* NULL: none */
   void *former_ud;
   const void *last;        /* the block that is freed last; NULL: not known */
@@ -198,7 +203,9 @@ typedef struct hak_lua_binding {
 } hak_lua_binding;
 
 /* Binds a state to an arena and pins it. While bound the first refusal comes at 15/16 of the hard
- * limit, and what is left can be had until charged is below 7/8: for handling the error.
+ * limit, and what is left can be had until charged is below 7/8: for handling the error (with
+ * pace(): half of it, and half of the rest after each further refusal; with raise() the error comes at
+ * 31/32, when a collection has not helped).
  * threads: as the arena's kind. fails: EINVAL (dead arena), EBUSY (another state is bound). */
 HAK_API int hak_lua_bind(hak_arena *arena, const hak_lua_binding *binding);
 HAK_API hak_lua_binding *hak_lua_bound(hak_arena *arena); /* NULL: dead arena, or none bound */

@@ -66,10 +66,89 @@ static inline void hak_lua_pace(hak_lua_binding *b, int percent) {
   b->saved[CHANGED] = 1;
   lua_gc(L, LUA_GCRESTART, 0);
 }
-#define HAK_LUA_PACE hak_lua_pace
+
+/* Only LuaJIT has it; the headers of 5.1 do not tell whose library will run. */
+extern int luaJIT_setmode(lua_State *L, int index, int mode) __attribute__((weak));
+
+enum { HAK_LUA_MASK = 4, HAK_LUA_COUNT, HAK_LUA_AGAIN, HAK_LUA_USED }; /* of saved */
+
+/* The user's own hook comes back. NULL: the state is not bound any more. */
+static inline hak_lua_binding *hak_lua_unhook(lua_State *L) {
+  void *ud = NULL;
+  hak_lua_binding *b;
+  lua_getallocf(L, &ud);
+  b = hak_lua_bound((hak_arena *)ud);
+  if (b != NULL) lua_sethook(L, (lua_Hook)b->hook, b->saved[HAK_LUA_MASK], b->saved[HAK_LUA_COUNT]);
+  return b;
+}
+
+/* Not when there is room again, because the program has been left before its next instruction. */
+static inline void hak_lua_raise_now(lua_State *L, lua_Debug *ar) {
+  hak_lua_binding *b = hak_lua_unhook(L);
+  int used = lua_gc(L, LUA_GCCOUNT, 0);
+  (void)ar;
+  if (b != NULL && used < b->saved[HAK_LUA_USED] - b->saved[HAK_LUA_USED] / 8) return;
+  lua_pushliteral(L, "not enough memory");
+  lua_error(L);
+}
+
+/* LuaJIT takes what a function that has failed left in the caller's unused stack slots for live: when it
+ * was all of the memory, once more a little later. */
+static inline void hak_lua_collect_now(lua_State *L, lua_Debug *ar) {
+  hak_lua_binding *b = hak_lua_unhook(L);
+  int before = lua_gc(L, LUA_GCCOUNT, 0);
+  (void)ar;
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  if (b == NULL || lua_gc(L, LUA_GCCOUNT, 0) < before - before / 8) return;
+  b->saved[HAK_LUA_AGAIN] *= 8;
+  if (b->saved[HAK_LUA_AGAIN] < 10000)
+    lua_sethook(L, hak_lua_collect_now, LUA_MASKCOUNT, b->saved[HAK_LUA_AGAIN]);
+}
+
+/* lua_sethook() only assigns, too, and makes LuaJIT drop the trace that it records. */
+static inline void hak_lua_raise(hak_lua_binding *b, int error) {
+  lua_State *L = (lua_State *)b->L;
+  lua_Hook hook = lua_gethook(L);
+  if (hook == hak_lua_raise_now) return;
+  if (hook != hak_lua_collect_now) {
+    b->hook = (void (*)(void))hook;
+    b->saved[HAK_LUA_MASK] = lua_gethookmask(L);
+    b->saved[HAK_LUA_COUNT] = lua_gethookcount(L);
+  }
+  b->saved[HAK_LUA_AGAIN] = 1;
+  b->saved[HAK_LUA_USED] = lua_gc(L, LUA_GCCOUNT, 0);
+  lua_sethook(L, error != 0 ? hak_lua_raise_now : hak_lua_collect_now, LUA_MASKCOUNT, 1);
+}
+
+/* When memory is refused inside compiled code, LuaJIT up to 2.1.0-beta3 takes a stale stack slot for the
+ * running function and may crash, host and all. So its compiler is switched off where there is a limit;
+ * jit.on() takes the risk. The rolling releases since, which call themselves 20199, do not need it:
+ * there, and on other Luas, nothing happens. After luaL_openlibs(), which switches it on. */
+static inline void hak_lua_restrain(lua_State *L) {
+  const int fixed = 20199, engine_off = 0;
+  int top = lua_gettop(L);
+  if (luaJIT_setmode == NULL) return;
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* a sandbox may hide the global */
+  if (lua_istable(L, -1)) lua_getfield(L, -1, "jit");
+  if (lua_istable(L, -1)) lua_getfield(L, -1, "version_num");
+  if (lua_tonumber(L, -1) < fixed) luaJIT_setmode(L, 0, engine_off);
+  lua_settop(L, top);
+}
+
+static inline void hak_lua_limits(hak_lua_binding *b) {
+  b->pace = hak_lua_pace;
+  if (luaJIT_setmode != NULL) b->raise = hak_lua_raise;
+}
 #else
-#define HAK_LUA_PACE NULL /* collects by itself before it raises */
+static inline void hak_lua_restrain(lua_State *L) { (void)L; }
+static inline void hak_lua_limits(hak_lua_binding *b) { (void)b; } /* collects before it raises */
 #endif
+
+/* The state is being closed: its collector is done. */
+static inline void hak_lua_let_go(hak_lua_binding *b) {
+  b->pace = NULL;
+  b->raise = NULL;
+}
 
 /* ---- states made in an arena ------------------------------------------------------------------ */
 
@@ -97,7 +176,9 @@ static inline int hak_lua_room(hak_arena *arena) {
  * arena is pinned while the state lives: it can be neither reset nor destroyed. The first state in
  * an arena is bound to it (hak_lua_bind()): limits are kept as a Lua program needs it. A request that
  * would pass the arena's hard limit is Lua's own `not enough memory`; make the first calls
- * (luaL_openlibs() and the like) under lua_pcall() or lua_cpcall() when there is a limit.
+ * (luaL_openlibs() and the like) under lua_pcall() or lua_cpcall() when there is a limit, and then
+ * hak_lua_restrain(). After an error of memory that reaches the host, on 5.1 and LuaJIT call
+ * lua_gc(L, LUA_GCCOLLECT, 0) before the next call: they do not collect by themselves.
  * threads: as the arena's kind; a state may move to another thread between calls.
  * fails: NULL when the arena is dead, when memory or the limit do not allow even an empty state,
  * or when the Lua refuses allocators of others (a 64-bit LuaJIT that is not built as GC64). */
@@ -115,7 +196,7 @@ static inline lua_State *hak_lua_newstate(hak_arena *arena) {
     memset(&binding, 0, sizeof binding);
     binding.L = L;
     binding.id = lua_topointer(L, LUA_REGISTRYINDEX);
-    binding.pace = HAK_LUA_PACE;
+    hak_lua_limits(&binding);
     if (hak_lua_bind(arena, &binding) == 0) hak_arena_unpin(arena); /* it pins for itself */
   }
   lua_atpanic(L, hak_lua_panic);
@@ -147,7 +228,7 @@ static inline hak_arena *hak_lua_close(lua_State *L, int how) {
   bound = hak_lua_bound(arena);
   mine = bound != NULL && bound->id == lua_topointer(L, LUA_REGISTRYINDEX);
   installed = mine && bound->former != NULL;
-  if (mine) bound->pace = NULL; /* its collector is done */
+  if (mine) hak_lua_let_go(bound);
   if (how != HAK_LUA_DROP || installed) lua_close(L);
   if (installed) return NULL; /* ended with the state's last block */
   if (mine)
@@ -203,9 +284,9 @@ static inline int hak_lua_closing(lua_State *L) {
     hak_lua_anchor(L, arena);
     return 0;
   }
+  hak_lua_let_go(b);
   b->L = L;
   b->last = L;
-  b->pace = NULL;
   lua_setallocf(L, hak_lua_alloc_closing, arena);
   return 0;
 }
@@ -223,7 +304,6 @@ static inline int hak_lua_anchor(lua_State *L, hak_arena *arena) {
   lua_setfield(L, -2, "thread");
   lua_setfenv(L, -2);
   lua_setfield(L, LUA_REGISTRYINDEX, HAK_LUA_ANCHOR);
-  b->pace = hak_lua_pace;
   return 0;
 }
 #else
@@ -253,11 +333,13 @@ static inline int hak_lua_set_up(lua_State *L) {
 static inline int hak_lua_install_with(lua_State *L, hak_arena *arena, void (*ended)(void *),
                                        void *ud) {
   hak_lua_binding binding;
+  size_t hard;
   int error;
   if (hak_lua_arena(L) != NULL) return EEXIST;
   memset(&binding, 0, sizeof binding);
   binding.id = lua_topointer(L, LUA_REGISTRYINDEX);
   binding.former = lua_getallocf(L, &binding.former_ud);
+  hak_lua_limits(&binding);
   binding.ended = ended;
   binding.ended_ud = ud;
 #if LUA_VERSION_NUM == 501
@@ -279,6 +361,8 @@ static inline int hak_lua_install_with(lua_State *L, hak_arena *arena, void (*en
     hak_lua_unbind(arena);
     return ENOMEM;
   }
+  hak_arena_limit(arena, NULL, &hard);
+  if (hard != 0) hak_lua_restrain(L);
   hak_lua_note_foreign(arena, hak_lua_total(L));
   lua_setallocf(L, hak_lua_alloc, arena);
   return 0;
@@ -292,6 +376,7 @@ static inline void hak_lua_destroy(void *arena) { hak_arena_destroy((hak_arena *
  * script. `arena` NULL: a private arena of its own, destroyed with the state; else `arena` is pinned
  * until the state is closed, and is the caller's after that. `L` is closed with lua_close() as before.
  * On LuaJIT the former allocator is put back at the very end, so that its memory is released, too.
+ * With a hard limit the compiler of older LuaJITs is switched off: hak_lua_restrain().
  * threads: as the arena's kind. cost: some microseconds.
  * fails: EEXIST (the state lives on an arena already), ENOTSUP (a 64-bit LuaJIT that is not built as
  * GC64), EINVAL (dead arena), EBUSY (another state is bound to the arena), ENOMEM; nothing has
