@@ -16,6 +16,9 @@ struct lua_arena {
   size_t refs;      /* its own userdata, buffers, VMs, the state that was moved onto it */
   bool borrowed;    /* somebody else made it and destroys it */
   hak_list buffers; /* every buffer and slice whose memory is here */
+  size_t held;      /* bytes of those buffers */
+  int64_t pending;  /* of them, what the collector has not been told of; below 0: freed by hand */
+  bool stepping;    /* 5.1: its cycle is under way */
 };
 
 /* A counted record around a fresh arena. fails: NULL, errno. */
@@ -54,6 +57,12 @@ int haki_lua_vm_make(lua_State *L); /* hakmem.vm */
 /* the running VM (lua_install.c) */
 int haki_lua_install(lua_State *L); /* hakmem.install */
 int haki_lua_current(lua_State *L); /* hakmem.current */
+
+/* limits inside a VM (lua_scope.c), for lua/hakmem/limit.lua */
+int haki_lua_scope(lua_State *L);
+int haki_lua_scope_thread(lua_State *L);
+int haki_lua_scope_enter(lua_State *L);
+int haki_lua_scope_yield(lua_State *L);
 
 int haki_lua_log(lua_State *L); /* hakmem.log (lua_log.c) */
 

@@ -36,6 +36,8 @@ static void forget(struct lua_buffer *b) {
 void haki_lua_buffers_forget(struct lua_arena *ref) {
   for (hak_list *l = ref->buffers.next; l != &ref->buffers; l = l->next)
     forget(HAK_LIST_OF(l, struct lua_buffer, all));
+  ref->held = 0;
+  ref->pending = 0;
 }
 
 static struct lua_buffer *check_live(lua_State *L, const char *func) {
@@ -74,16 +76,55 @@ static uintptr_t call_site(lua_State *L, size_t size) {
   return site;
 }
 
+/* ---- the collector -------------------------------------------------------------------------- */
+
+/* A buffer is a few bytes to the collector: it would let dropped ones pile up. So it is told of their
+ * bytes as of its own. From Lua 5.3 on a step takes the bytes as its debt; 5.1, 5.2 and LuaJIT
+ * would begin a cycle at each step: there one begins when buffers have grown by as much as
+ * everything that is there. */
+static void push_collector(lua_State *L, struct lua_arena *ref, size_t size) {
+  ref->pending += (int64_t)size;
+  if (ref->pending < 1024) return;
+  int64_t kb = ref->pending / 1024;
+  int step = kb > INT32_MAX / 1024 ? INT32_MAX / 1024 : (int)kb;
+#if LUA_VERSION_NUM >= 503
+  ref->pending -= kb * 1024;
+  if (lua_gc(L, LUA_GCISRUNNING, 0)) lua_gc(L, LUA_GCSTEP, step);
+#else
+  const int is_running = 9; /* of 5.2 and LuaJIT; 5.1 does not know it */
+  if (lua_gc(L, is_running, 0) == 0) return;
+  int64_t there = lua_gc(L, LUA_GCCOUNT, 0) + ((int64_t)ref->held - ref->pending) / 1024;
+  if (!ref->stepping && kb < there) return;
+  ref->stepping = lua_gc(L, LUA_GCSTEP, step) == 0;
+  if (!ref->stepping) ref->pending = 0;
+#endif
+}
+
+/* Want of memory may be for garbage that holds buffers. */
+static void *obtain(lua_State *L, struct lua_arena *ref, struct lua_buffer *b, size_t size,
+                    int *error) {
+  uintptr_t site = call_site(L, size);
+  bool had = b->base != NULL;
+  void *p = haki_lua_obtain(ref->arena, b->base, size, site, error);
+  if (p != NULL || haki_list_empty(&ref->buffers)) return p;
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  if (ref->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
+  if (had && b->base == NULL) luaL_error(L, "attempt to use a freed buffer");
+  return haki_lua_obtain(ref->arena, b->base, size, site, error);
+}
+
 int haki_lua_buffer_make(lua_State *L) {
   struct lua_arena *ref = *(struct lua_arena **)lua_touserdata(L, 1);
   size_t size = haki_lua_checksize(L, 2, 1, "buffer");
   int error = 0;
   struct lua_buffer *b = push_view(L);
+  if (ref->arena != NULL) push_collector(L, ref, size);
   if (ref->arena == NULL) luaL_error(L, "attempt to use a closed arena"); /* by a finalizer */
-  b->base = haki_lua_obtain(ref->arena, NULL, size, call_site(L, size), &error);
+  b->base = obtain(L, ref, b, size, &error);
   if (b->base == NULL) return haki_lua_failure(L, error);
   b->data = b->base;
   b->size = size;
+  ref->held += hak_usable_size(b->base);
   attach(b, ref);
   return 1;
 }
@@ -127,8 +168,10 @@ static int buffer_resize(lua_State *L) {
   if (b->slice) luaL_error(L, "attempt to resize a slice");
   size_t size = haki_lua_checksize(L, 2, 1, "resize"), old = b->size;
   int error = 0;
-  unsigned char *base = haki_lua_obtain(b->arena->arena, b->base, size, 0, &error);
+  size_t was = hak_usable_size(b->base);
+  unsigned char *base = obtain(L, b->arena, b, size, &error);
   if (base == NULL) return haki_lua_failure(L, error);
+  b->arena->held += hak_usable_size(base) - was;
   if (size > old) memset(base + old, 0, size - old);
   follow(b, base, size);
   lua_settop(L, 1);
@@ -144,19 +187,21 @@ static void release(struct lua_buffer *b, bool for_all) {
       forget(HAK_LIST_OF(b->views.next, struct lua_buffer, views));
   bool last = haki_list_empty(&b->views);
   forget(b);
-  if (last) hak_arena_free(b->arena->arena, base);
+  if (!last) return;
+  b->arena->held -= hak_usable_size(base);
+  hak_arena_free(b->arena->arena, base);
 }
 
-static int buffer_free(lua_State *L) {
-  struct lua_buffer *b = check_live(L, "free");
+/* By hand: the collector has nothing to find there. */
+static int give_back(struct lua_buffer *b) {
+  if (b->base != NULL && !b->slice) b->arena->pending -= (int64_t)b->size;
   release(b, !b->slice);
   return 0;
 }
 
+static int buffer_free(lua_State *L) { return give_back(check_live(L, "free")); }
 static int buffer_scope_end(lua_State *L) {
-  struct lua_buffer *b = haki_lua_self(L, HAK_LUA_BUFFER, "free");
-  release(b, !b->slice);
-  return 0;
+  return give_back(haki_lua_self(L, HAK_LUA_BUFFER, "free"));
 }
 
 static int buffer_collect(lua_State *L) {

@@ -123,6 +123,17 @@ static void push_symbols(lua_State *L) {
 #undef SYMBOL
 }
 
+/* What lua/hakmem/limit.lua is made of. */
+static void push_scopes(lua_State *L, int first) {
+  static const luaL_Reg functions[] = {{"new", haki_lua_scope},
+                                       {"thread", haki_lua_scope_thread},
+                                       {"enter", haki_lua_scope_enter},
+                                       {"yield", haki_lua_scope_yield},
+                                       {NULL, NULL}};
+  lua_newtable(L);
+  haki_lua_register(L, functions, first);
+}
+
 static void push_internals(lua_State *L, int first) {
   lua_newtable(L);
   lua_pushvalue(L, first + HAK_LUA_ARENA - 1);
@@ -133,6 +144,8 @@ static void push_internals(lua_State *L, int first) {
   lua_setfield(L, -2, "vm");
   push_symbols(L);
   lua_setfield(L, -2, "symbols");
+  push_scopes(L, first);
+  lua_setfield(L, -2, "scopes");
 }
 
 HAK_API int luaopen_hakmem_core(lua_State *L);

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "edge/lua_arena.h"
+#include "heap/arena.h"
 #include "include/hakmem_lua.h"
 
 #define CURRENT "hakmem.current" /* in the registry: the arena as a Lua value */
@@ -31,12 +32,29 @@ static bool declined(lua_State *L) {
   return true;
 }
 
+static bool wants_types(lua_State *L) {
+  lua_getfield(L, 1, "types");
+  if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+    haki_lua_argerror(L, 1, "install", "types: boolean expected, got %s", luaL_typename(L, -1));
+  bool wanted = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return wanted;
+}
+
+/* Only Lua from 5.2 on tells the type of a new block. */
+static void count_types(lua_State *L, struct hak_arena *arena) {
+  if (LUA_VERSION_NUM == 501) return;
+  arena->meter.types = true;
+  lua_setallocf(L, haki_lua_metered, arena);
+}
+
 int haki_lua_install(lua_State *L) {
-  static const char *const keys[] = {"name", "limit", "soft", "hard", NULL};
+  static const char *const keys[] = {"name", "limit", "soft", "hard", "types", NULL};
   hak_arena_config config = {.name = "lua", .kind = HAK_ARENA_PRIVATE};
   lua_settop(L, 1);
   if (hak_lua_arena(L) != NULL) return haki_lua_failure(L, EEXIST);
   if (declined(L)) return 3;
+  bool types = lua_istable(L, 1) && wants_types(L);
   struct lua_arena *ref = haki_lua_arena_build(L, "install", keys, &config);
   if (ref == NULL) return haki_lua_failure(L, errno);
   lua_pushvalue(L, -1);
@@ -49,6 +67,7 @@ int haki_lua_install(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, CURRENT);
     return haki_lua_failure(L, error);
   }
+  if (types) count_types(L, ref->arena);
   return 1;
 }
 

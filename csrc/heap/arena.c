@@ -117,6 +117,7 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   a->bound = false;
   memset(&a->binding, 0, sizeof a->binding);
   memset(&a->limits, 0, sizeof a->limits);
+  memset(&a->meter, 0, sizeof a->meter);
   haki_limits_set(a, 0, 0);
   haki_large_init(&a->large, &a->quota, is_private ? &haki_default_arena.large : NULL);
   a->lua.is_private = is_private;

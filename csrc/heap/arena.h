@@ -13,6 +13,7 @@
 #define HAK_ARENA_H
 
 #include "heap/limit.h"
+#include "heap/meter.h"
 #include "include/hakmem.h"
 #include "pool/large.h"
 #include "pool/nursery.h"
@@ -29,7 +30,8 @@ struct hak_arena {
   struct haki_limits limits;
   hak_lua_binding binding; /* of the Lua state in it, while `bound` */
   bool bound;
-  hak_cell foreign; /* bytes of that state from its former allocator; not charged */
+  struct haki_meter meter; /* of that state */
+  hak_cell foreign;        /* bytes of that state from its former allocator; not charged */
   struct haki_large large;
   struct haki_retained retained;
   _Atomic(struct haki_l25 *) pool;              /* shared: NULL until the first large block */

@@ -362,11 +362,23 @@ static void add_process(struct sums *s) {
   SUM(s, top, reserved) = s->in_chunks > named ? s->in_chunks - named : 0;
 }
 
+static void add_meter(struct sums *s, const struct haki_meter *m) {
+  SUM(s, lua, strings) = haki_cell_get(&m->allocs[HAK_TYPE_STRING]);
+  SUM(s, lua, tables) = haki_cell_get(&m->allocs[HAK_TYPE_TABLE]);
+  SUM(s, lua, functions) = haki_cell_get(&m->allocs[HAK_TYPE_FUNCTION]);
+  SUM(s, lua, userdata) = haki_cell_get(&m->allocs[HAK_TYPE_USERDATA]);
+  SUM(s, lua, threads) = haki_cell_get(&m->allocs[HAK_TYPE_THREAD]);
+  SUM(s, lua, others) = haki_cell_get(&m->allocs[HAK_TYPE_OTHER]);
+  SUM(s, lua, scopes) = haki_cell_get(&m->scopes);
+  SUM(s, lua, overruns) = haki_cell_get(&m->overruns);
+}
+
 static void add_one(struct sums *s, struct hak_arena *a) {
   add_arena(s, a);
   SUM(s, top, soft) = haki_cell_get(&a->quota.soft);
   SUM(s, top, hard) = haki_cell_get(&a->quota.hard);
   SUM(s, top, foreign) = haki_cell_get(&a->foreign);
+  add_meter(s, &a->meter);
   add_pooled(s);
   SUM(s, top, metadata) += sizeof *a - sizeof a->lua;
   SUM(s, top, cached) += haki_cell_get(&a->retained.bytes);

@@ -189,8 +189,8 @@ typedef struct hak_lua_binding {
    * from inside the allocator. */
   void (*pace)(struct hak_lua_binding *binding, int percent);
   /* Lua that may crash when memory is refused in compiled code (LuaJIT): at the next instruction that is
-   * interpreted collects all garbage, or (error) raises `not enough memory`. NULL: refuse. Called as
-   * pace() is. */
+   * interpreted collects all garbage (error 0) or raises `not enough memory` (1); not after all (-1).
+   * NULL: refuse. Called as pace() is. */
   void (*raise)(struct hak_lua_binding *binding, int error);
   int saved[8]; /* pace()'s and raise()'s own */
   void (*hook)(void);

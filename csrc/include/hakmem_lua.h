@@ -109,7 +109,8 @@ static inline void hak_lua_collect_now(lua_State *L, lua_Debug *ar) {
 static inline void hak_lua_raise(hak_lua_binding *b, int error) {
   lua_State *L = (lua_State *)b->L;
   lua_Hook hook = lua_gethook(L);
-  if (hook == hak_lua_raise_now) return;
+  if (hook == hak_lua_raise_now && error < 0) hak_lua_unhook(L);
+  if (hook == hak_lua_raise_now || error < 0) return;
   if (hook != hak_lua_collect_now) {
     b->hook = (void (*)(void))hook;
     b->saved[HAK_LUA_MASK] = lua_gethookmask(L);

@@ -3,6 +3,7 @@
 -- can then inline (buffers' bytes and numbers, statistics). Annotations: hakmem/types.lua.
 
 local core = require "hakmem.core"
+local limit = require "hakmem.limit"
 
 local hakmem = {
   _VERSION = core._VERSION,
@@ -10,6 +11,7 @@ local hakmem = {
   vm = core.vm,
   install = core.install,
   current = core.current,
+  with_limit = limit.with_limit(core.internals.scopes),
   stats = core.stats,
   config = core.config,
   configure = core.configure,

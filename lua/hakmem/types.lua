@@ -6,7 +6,7 @@
 -- is "QUOTA" (a limit) or "NOMEM" (the machine).
 
 ---@alias hakmem.size integer|number|string
----@alias hakmem.code "QUOTA"|"NOMEM"|"INVALID"|"PERM"|"UNSUPPORTED"|"EXISTS"|"DECLINED"
+---@alias hakmem.code "QUOTA"|"NOMEM"|"INVALID"|"PERM"|"UNSUPPORTED"|"EXISTS"|"DECLINED"|"NOARENA"
 
 ---@class hakmem
 ---@field _VERSION string "hakmem 0.1.0"
@@ -35,6 +35,7 @@ local hakmem = {}
 ---@field limit? hakmem.size charged bytes that are never exceeded; 0: none
 ---@field hard? hakmem.size the same as limit
 ---@field soft? hakmem.size charged bytes from which the arena is over its soft limit; 0: none
+---@field types? boolean count allocations by type of object, statistics lua.*; from Lua 5.2 on
 ---@field [string] table|boolean|number|string knobs of the arena, as in configure
 
 ---@class hakmem.limits
@@ -81,6 +82,18 @@ function hakmem.install(options) end
 ---The arena that this VM allocates from: one that install() made, or its host did. nil: none.
 ---@return hakmem.arena? arena
 function hakmem.current() end
+
+---Runs f(...) under a limit of its own, inside a VM that others share; the VM lives on an arena already
+---(install). Returns what f returns; nil, message, "QUOTA" when f fails because it overran. Other errors
+---are raised as they are. Metered are the bytes that f allocates less those freed while it runs: who owns
+---them is not known, and what f frees of before is no credit. f runs in a coroutine of its own. While it
+---has yielded (then with_limit() yields what it yielded) the limit is out of force. Inside another one the
+---innermost is charged; it gets no more than the outer one has left, which is charged what is kept at its end.
+---@param options { hard: hakmem.size }|hakmem.size
+---@param f function
+---@param ... any
+---@return any ...
+function hakmem.with_limit(options, f, ...) end
 
 ---All statistics in a fresh table, or one by its dotted name.
 ---@return hakmem.stats
