@@ -17,6 +17,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SHELL := /bin/bash
+comma := ,
 .DEFAULT_GOAL := all
 
 # ---- flavours ------------------------------------------------------------------------------------
@@ -65,7 +66,12 @@ EMBED_CFLAGS := $(if $(LUA_INC_5.4),-isystem $(LUA_INC_5.4))
 EMBED_LIBS := $(if $(LUA_INC_5.4),$(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4))
 embeds = $(shell grep -lE 'include [<"](include/hakmem_lua|hakmem_lua|lua|lauxlib)\.h' $(1))
 
-LIBS := $(B)/libhakmem.so $(B)/libhakmem.a
+# The drop-in malloc: the core once more, its thread-local pointer at a fixed place. Sanitizers bring a
+# malloc of their own.
+PRELOAD := $(if $(filter asan tsan,$(FLAVOR)),,$(B)/libhakmem-preload.so)
+PRELOAD_OBJ := $(patsubst csrc/%.c,$(B)/obj/preload/%.o,$(CORE_SRC) $(wildcard csrc/edge/preload*.c))
+
+LIBS := $(B)/libhakmem.so $(B)/libhakmem.a $(PRELOAD)
 TOOLS := $(B)/tools/reference
 # Block benchmarks: on hakmem, and the same source on malloc for the allocators to compare with.
 LARSON := $(B)/larson_hakmem
@@ -96,6 +102,16 @@ $(B)/libhakmem.so.0: $(CORE_OBJ)
 
 $(B)/libhakmem.so: $(B)/libhakmem.so.0
 	@ln -sf libhakmem.so.0 $@
+
+# -fexceptions: those that the C++ library throws pass through operator new.
+$(B)/obj/preload/%.o: csrc/%.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC) $(CC) $(CFLAGS_ALL) -ftls-model=initial-exec -fno-builtin -fno-plt -fexceptions \
+	  -DHAK_PRELOAD=1 -c -o $@ $<
+
+$(B)/libhakmem-preload.so: $(PRELOAD_OBJ) csrc/edge/preload.list
+	$(call say,LD) $(CC) $(filter-out -Wl$(comma)-Bsymbolic,$(SHARED)) -Wl,-z,now \
+	  -Wl,--dynamic-list=csrc/edge/preload.list -Wl,-soname,$(@F) -o $@ $(PRELOAD_OBJ) -ldl
 
 $(B)/libhakmem.a: $(CORE_OBJ)
 	@rm -f $@
@@ -276,7 +292,7 @@ install: all ## install into PREFIX (below DESTDIR)
 	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 644 csrc/include/*.h $(DESTDIR)$(PREFIX)/include
 	install -m 644 $(B)/libhakmem.a $(DESTDIR)$(LIBDIR)
-	install -m 755 $(B)/libhakmem.so.0 $(DESTDIR)$(LIBDIR)
+	install -m 755 $(B)/libhakmem.so.0 $(PRELOAD) $(DESTDIR)$(LIBDIR)
 	ln -sf libhakmem.so.0 $(DESTDIR)$(LIBDIR)/libhakmem.so
 	echo "$$PC" > $(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc
 	for v in $(ABIS); do \

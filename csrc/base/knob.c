@@ -28,6 +28,13 @@
 #define BIG_FIRST 256
 #define BIG_FIRST_MIN 32
 #endif
+/* A program that did not ask for hakmem did not ask for a thread either: it may unshare(), count its
+ * threads, or be shut into a sandbox that ends it when it makes one. */
+#if HAK_PRELOAD
+#define DRAIN 0
+#else
+#define DRAIN 1
+#endif
 #define TIB ((uint64_t)1 << 40)
 #define US ((uint64_t)1000)
 #define MS ((uint64_t)1000000)

@@ -45,6 +45,10 @@
 #ifndef HAK_HARDENED
 #define HAK_HARDENED HAK_AUDIT_BUILD
 #endif
+/* Compiled for libhakmem-preload.so. */
+#ifndef HAK_PRELOAD
+#define HAK_PRELOAD 0
+#endif
 /* The OS layer can be told to fail (os_fault.c), schedule points yield by a seed. */
 #ifndef HAK_FAULT
 #define HAK_FAULT HAK_AUDIT_BUILD

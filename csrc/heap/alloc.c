@@ -13,31 +13,19 @@
 
 #include "heap/alloc.h"
 #include "heap/core.h"
+#include "heap/fast.h"
 #include "map/chunk.h"
 #include "map/hardened.h"
 
 HAK_API HAK_HOT void *hak_malloc(size_t size) {
-  if (HAK_LIKELY(size <= HAK_TABLE_MAX)) {
-    void *p = haki_heap_pop(haki_tls_heap, haki_class_of_pairs[(size + 15) >> 4]);
-    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
-  } else if (size <= HAK_SMALL_MAX) {
-    void *p = haki_heap_pop(haki_tls_heap, haki_class_of_large(size));
-    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
-  }
-  return haki_core()->malloc(size);
+  void *p = haki_fast_alloc(haki_tls_heap, size);
+  return HAK_LIKELY(p != NULL) ? p : haki_core()->malloc(size);
 }
 
 HAK_API HAK_HOT void *hak_arena_alloc(hak_arena *a, size_t size) {
   struct haki_heap *h = atomic_load_explicit(&a->plain, memory_order_relaxed);
-  if (!haki_fast_paths()) return haki_core()->arena_alloc(a, size);
-  if (HAK_LIKELY(size <= HAK_TABLE_MAX)) {
-    void *p = haki_heap_pop(h, haki_class_of_pairs[(size + 15) >> 4]);
-    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
-  } else if (size <= HAK_SMALL_MAX) {
-    void *p = haki_heap_pop(h, haki_class_of_large(size));
-    if (HAK_LIKELY(p != NULL)) return haki_hardened_out(p);
-  }
-  return haki_core()->arena_alloc(a, size);
+  void *p = haki_fast_paths() ? haki_fast_alloc(h, size) : NULL;
+  return HAK_LIKELY(p != NULL) ? p : haki_core()->arena_alloc(a, size);
 }
 
 struct haki_heap *haki_private_heap(struct hak_arena *a) {

@@ -7,30 +7,17 @@
 
 #include "heap/alloc.h"
 #include "heap/core.h"
+#include "heap/fast.h"
 #include "map/hardened.h"
 #include "map/region.h"
 
 HAK_API HAK_HOT void hak_free(void *p) {
-  struct haki_heap *h = haki_tls_heap;
-  struct page *page = haki_heap_page_of(h, p);
-  if (HAK_LIKELY(page != NULL && haki_page_owner(page) == h && p != page->free)) {
-    haki_hardened_in(p);
-    haki_heap_push(h, page, p);
-    return;
-  }
-  haki_core()->free(p);
+  if (HAK_UNLIKELY(!haki_fast_free(haki_tls_heap, p))) haki_core()->free(p);
 }
 
 HAK_API HAK_HOT void hak_arena_free(hak_arena *a, void *p) {
   struct haki_heap *h = atomic_load_explicit(&a->plain, memory_order_relaxed);
-  struct page *page = haki_heap_page_of(h, p);
-  if (HAK_LIKELY(page != NULL && haki_page_owner(page) == h && p != page->free) &&
-      haki_fast_paths()) {
-    haki_hardened_in(p);
-    haki_heap_push(h, page, p);
-    return;
-  }
-  haki_core()->arena_free(a, p);
+  if (HAK_UNLIKELY(!haki_fast_paths() || !haki_fast_free(h, p))) haki_core()->arena_free(a, p);
 }
 
 struct haki_block haki_block_of(const void *p) {

@@ -9,12 +9,7 @@
  * The owner among several copies is the first in the loader's order that has our ABI: each copy
  * comes to the same answer without talking to the others, and what is loaded later comes later in
  * that order. Objects with hakmem are linked with -z nodelete, so an owner never goes away. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <dlfcn.h>
 #include <errno.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -122,62 +117,23 @@ static void start_here(void) {
   haki_unlock(&init_lock);
 }
 
-/* The name of the i-th loaded object; false: there are fewer. */
-struct object_search {
-  size_t at, seen;
-  const void *wanted; /* an address */
-  bool holds;         /* it lies in the object */
-  char name[4096];
-};
-
-static int copy_name(struct dl_phdr_info *info, size_t size, void *ud) {
-  struct object_search *s = ud;
-  (void)size;
-  if (s->seen++ != s->at) return 0;
-  haki_format(s->name, sizeof s->name, "%s", info->dlpi_name ? info->dlpi_name : "");
-  return 1;
-}
-
-static int look_for_address(struct dl_phdr_info *info, size_t size, void *ud) {
-  struct object_search *s = ud;
-  (void)size;
-  if (s->seen++ != s->at) return 0;
-  for (size_t i = 0; i < info->dlpi_phnum; i++) {
-    const ElfW(Phdr) *h = &info->dlpi_phdr[i];
-    uintptr_t offset = (uintptr_t)s->wanted - info->dlpi_addr - h->p_vaddr;
-    if (h->p_type == PT_LOAD && offset < h->p_memsz) s->holds = true;
-  }
-  return 1;
-}
-
-/* The table of the i-th loaded object; the main program has an empty name. A look-up also finds
- * what other objects have: that does not count, or the answer would depend on their scopes. */
-static const struct hak_core *table_of(struct object_search *s) {
-  bool is_main = s->name[0] == '\0';
-  if (is_main && s->at != 0) return NULL;
-  void *object = dlopen(is_main ? NULL : s->name, RTLD_LAZY | RTLD_NOLOAD);
-  if (object == NULL) return NULL;
-  const struct hak_core *core = dlsym(object, "hak_core_v1");
-  dlclose(object);
-  s->seen = 0;
-  s->wanted = core;
-  s->holds = false;
-  dl_iterate_phdr(look_for_address, s);
-  return s->holds ? core : NULL;
-}
-
-/* The first copy in load order with our ABI; ourselves when there is none. */
-static const struct hak_core *find_owner(void) {
-  struct object_search s = {.at = 0};
-  for (;; s.at++) {
-    s.seen = 0;
-    if (dl_iterate_phdr(copy_name, &s) == 0) return &hak_core_v1;
-    const struct hak_core *core = table_of(&s);
-    if (core == NULL) continue;
-    if (core->abi == HAK_ABI_VERSION && core->size == sizeof *core) return core;
+static int consider(uintptr_t table, void *owner) {
+  const struct hak_core *core = (const struct hak_core *)table;
+  if (core->abi != HAK_ABI_VERSION || core->size != sizeof *core) {
     haki_warn("another copy of hakmem has ABI %u, this one %u: they run apart", core->abi,
               HAK_ABI_VERSION);
+    return 0;
   }
+  *(const struct hak_core **)owner = core;
+  return 1;
+}
+
+/* The first copy in load order with our ABI; ourselves when there is none. The caller may be malloc
+ * itself (edge/preload.c): nothing on the way allocates. */
+static const struct hak_core *find_owner(void) {
+  const struct hak_core *owner = &hak_core_v1;
+  haki_os_each_symbol("hak_core_v1", consider, &owner);
+  return owner;
 }
 
 HAK_COLD const struct hak_core *haki_start(void) {

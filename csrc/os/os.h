@@ -45,6 +45,10 @@ void haki_os_nap(uint64_t ns);
  * nothing: callers use seq_cst atomics there. */
 bool haki_os_barrier(void);
 
+/* Calls visit with the address of `name` in each loaded object that defines it, in the order of
+ * loading, until it returns other than 0. Allocates nothing. visit must not load anything. */
+void haki_os_each_symbol(const char *name, int (*visit)(uintptr_t address, void *ud), void *ud);
+
 #if HAK_FAULT
 /* Fault injection: calls are counted over all of reserve, commit, purge, move, refresh, hugepages,
  * metadata allocation, threads and barriers. The call number `at` (1 = next) fails, with `sticky` all later ones too. */
