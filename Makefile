@@ -78,7 +78,7 @@ LARSON := $(B)/larson_hakmem
 BENCHES := $(LARSON) $(B)/bench/larson-malloc $(B)/bench/blocks-hakmem $(B)/bench/blocks-malloc \
   $(B)/bench/traces-hakmem $(B)/bench/traces-malloc
 EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
-TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c \
+TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c spec/preload/*.c \
   $(if $(filter audit coverage,$(FLAVOR)),spec/c/audit/*.c)))
 
 # Specs of programs that embed Lua, for each Lua that behaves differently.
@@ -91,7 +91,7 @@ modules: $(MODULES)
 benches: $(BENCHES)
 programs: libs $(TESTS) $(EXAMPLES) $(TOOLS) $(BENCHES)
 # What `make test` also runs with faults injected and every check on.
-audit-programs: $(filter $(B)/spec/c/audit/% $(B)/spec/crash/%,$(TESTS))
+audit-programs: $(PRELOAD) $(filter $(B)/spec/c/audit/% $(B)/spec/crash/% $(B)/spec/preload/%,$(TESTS))
 
 $(B)/obj/%.o: csrc/%.c Makefile
 	@mkdir -p $(@D)
@@ -233,7 +233,7 @@ asan: deps-check ## tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: deps-check ## C tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory flavour-test FLAVOR=tsan KINDS="c"
 audit: deps ## C tests with every internal check, fault injection and seeded schedules
-	@$(MAKE) --no-print-directory flavour-test FLAVOR=audit KINDS="c crash"
+	@$(MAKE) --no-print-directory flavour-test FLAVOR=audit KINDS="c crash preload"
 
 models: deps ## check the models of the lock-free protocols with Spin (a minute or two)
 	@BUILD=$(CURDIR)/build spec/models/run

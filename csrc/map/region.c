@@ -121,13 +121,22 @@ static uint32_t find_in(struct haki_region *r, size_t n, size_t align) {
   return UINT32_MAX;
 }
 
+/* The kernel counts the reservation against RLIMIT_AS when it is made, not what is committed of it: a
+ * limit that the process has given itself since then is kept here. pre: CHUNK held. */
+static bool commit_within_limit(char *p, size_t size) {
+  static size_t committed;
+  if (committed + size > haki_os_address_limit() || !haki_os_commit(p, size)) return false;
+  committed += size;
+  return true;
+}
+
 bool haki_region_commit(struct haki_region *r, uint32_t at, size_t n) {
   for (size_t i = 0; i < n;) {
     size_t k = i;
     while (k < n && !r->chunks[at + k].committed) k++;
     if (k > i) {
       char *p = (char *)r->base + ((uintptr_t)(at + i) << HAK_CHUNK_SHIFT);
-      if (!haki_os_commit(p, (k - i) << HAK_CHUNK_SHIFT)) return false;
+      if (!commit_within_limit(p, (k - i) << HAK_CHUNK_SHIFT)) return false;
       for (size_t j = i; j < k; j++) r->chunks[at + j].committed = true;
     }
     i = k + 1;
