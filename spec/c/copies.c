@@ -431,7 +431,13 @@ TEST(another_abi_runs_apart_and_says_so) {
   remove_folder();
 }
 
-/* ---- linked or preloaded: the copy is there before main() ------------------------------------ */
+/* ---- preloaded: the copy is there before main() ---------------------------------------------- */
+
+static const char *beside_library(const char *name) {
+  static char path[PATH_MAX + 64];
+  snprintf(path, sizeof path, "%.*s/%s", (int)(strrchr(library, '/') - library), library, name);
+  return path;
+}
 
 static int child(const char *what) {
   check_verdict =
@@ -443,24 +449,79 @@ static int child(const char *what) {
   char *p = linked.malloc(1000);
   struct copy b = open_copy('b', RTLD_LOCAL), c = open_copy('c', RTLD_GLOBAL);
   b.free(p);
+  c.free(c.malloc(1)); /* the loader now makes its thread-local storage: by malloc */
   agree(&linked, &b);
   agree(&b, &c);
   agree(&c, &linked);
+  struct copy module = {.handle = dlopen(beside_library("lua/5.4/hakmem/core.so"), RTLD_LAZY)};
+  if (module.handle != NULL) {
+    bind_copy(&module);
+    module.free(module.malloc(1));
+    agree(&module, &linked);
+    agree(&linked, &module);
+  }
+  if (strstr(getenv("LD_PRELOAD"), "libhakmem-preload") == NULL) return 0;
+  p = opaque(malloc(100)); /* the drop-in malloc is one more door to the same state */
+  CHECK(linked.owns(p) && c.owns(p) && c.arena_of(p) == linked.arena_default());
+  b.free(p);
+  free(opaque(c.malloc(70000)));
   return 0;
 }
 
-TEST(a_preloaded_copy_owns_the_state) {
-  if (CHECK_SANITIZED) SKIP("a sanitizer's runtime wants to be preloaded first");
-  set_up();
+/* This program again, with these libraries in front. */
+static void run_preloaded(const char *list) {
   pid_t pid = fork();
   CHECK_CMP(pid, >=, 0);
   if (pid == 0) {
-    setenv("LD_PRELOAD", copy_file('a'), 1);
+    setenv("LD_PRELOAD", list, 1);
+    setenv("HAKMEM_DRAIN_ENABLED", "0", 1); /* its start would allocate, too: blocks are counted */
     execl("/proc/self/exe", "copies", "child", folder, (char *)NULL);
     _exit(99);
   }
   int status = -1;
   CHECK_EQ(waitpid(pid, &status, 0), pid);
+  if (status != 0) {
+    remove_folder();
+    check_end(CHECK_FAILED, "with LD_PRELOAD=%s: status 0x%x", list, status);
+  }
+}
+
+TEST(preloaded_in_every_order) {
+  if (CHECK_SANITIZED) SKIP("a sanitizer's runtime wants to be preloaded first");
+  set_up();
+  char list[2 * PATH_MAX + 200];
+  run_preloaded(copy_file('a'));
+  const char *drop_in = beside_library("libhakmem-preload.so");
+  run_preloaded(drop_in);
+  snprintf(list, sizeof list, "%s %s", drop_in, copy_file('a'));
+  run_preloaded(list);
+  snprintf(list, sizeof list, "%s %s", copy_file('a'), drop_in);
+  run_preloaded(list);
   remove_folder();
-  CHECK_EQ(status, 0);
+}
+
+/* By dlopen() it replaces no malloc; it is a copy like others. */
+TEST(the_drop_in_malloc_opened_late) {
+  if (CHECK_SANITIZED) SKIP("a sanitizer has its own malloc");
+  set_up();
+  for (int early = 0; early < 2; early++) {
+    pid_t pid = fork();
+    CHECK_CMP(pid, >=, 0);
+    if (pid == 0) {
+      struct copy a, p;
+      if (early == 0) a = open_copy('a', RTLD_LOCAL);
+      p = open_file(beside_library("libhakmem-preload.so"), RTLD_NOW | RTLD_LOCAL);
+      if (early == 1) a = open_copy('a', RTLD_LOCAL);
+      void (*give)(void *), *(*get)(size_t);
+      bind(&give, p.handle, "free");
+      bind(&get, p.handle, "malloc");
+      agree(&a, &p);
+      agree(&p, &a);
+      a.free(get(100));
+      give(a.malloc(100));
+      _exit(0);
+    }
+    reap(pid);
+  }
+  remove_folder();
 }
