@@ -178,12 +178,13 @@ $(B)/bench/blocks-malloc $(B)/bench/traces-malloc: $(BENCH_H) Makefile
 
 # ---- packages ------------------------------------------------------------------------------------
 
-# dkjson and iso-codes: what the quick start reads. The rest: one interpreter and one set of
-# headers per Lua ABI, and what the tests and checks call.
+# dkjson and iso-codes: what the quick start reads. One interpreter and one set of headers per Lua ABI.
+# From g++ on: what runs under the drop-in malloc. The rest: what the tests and checks call.
 PACKAGES := gcc make libc6-dev binutils pkg-config spin \
   lua5.1 lua5.2 lua5.3 lua5.4 luajit \
   liblua5.1-0-dev liblua5.2-dev liblua5.3-dev liblua5.4-dev libluajit-5.1-dev \
-  iso-codes lua-cjson lua-dkjson lua-busted luarocks
+  iso-codes lua-cjson lua-dkjson lua-busted luarocks \
+  g++ bash perl python3 libpython3.11-testsuite git sqlite3 redis-server redis-tools nginx curl
 PACKAGES_CHECK := clang clang-format lua-check musl-tools gcovr
 PACKAGES_BENCH := libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 valgrind gnuplot-nox
 
