@@ -62,6 +62,26 @@ print(len(x))]]
     assert.equal("no memory\n1000\n", text)
   end)
 
+  it("keeps a limit that the program sets for itself, and leaves it room for threads if told", function()
+    local code = support.write("limit.py", [[
+import resource, threading
+resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
+try:
+    t = threading.Thread(target=lambda: print("a thread"))
+    t.start()
+    t.join()
+except RuntimeError:
+    print("no thread")
+n, blocks = 0, []
+try:
+    while n < 1000: blocks.append(bytearray(10 << 20)); n += 10
+except MemoryError:
+    print(200 < n < 600)]])
+    for region, want in pairs { ["256G"] = "no thread\nTrue\n", ["64M"] = "a thread\nTrue\n" } do
+      assert.equal(want, (support.run(("env HAKMEM_OS_REGION=%s /usr/bin/python3 %s"):format(region, code), true)))
+    end
+  end)
+
   it("gives C++ every form of new and delete, bad_alloc and the new_handler", function()
     for name, want in pairs { operators = "0 wrong\n", replaced = "4 new 4 delete\n" } do
       local program = support.path(name)
