@@ -88,7 +88,7 @@ TESTS += $(foreach v,$(EMBED_LUAS),$(patsubst %.c,$(B)/%-$(v),$(wildcard spec/em
 all: libs modules $(LARSON) ## build the libraries, the Lua modules and larson_hakmem into build/
 libs: $(LIBS)
 modules: $(MODULES)
-benches: $(BENCHES)
+benches: $(BENCHES) $(PRELOAD)
 programs: libs $(TESTS) $(EXAMPLES) $(TOOLS) $(BENCHES)
 # What `make test` also runs with faults injected and every check on.
 audit-programs: $(PRELOAD) $(filter $(B)/spec/c/audit/% $(B)/spec/crash/% $(B)/spec/preload/%,$(TESTS))

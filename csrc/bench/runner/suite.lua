@@ -35,6 +35,8 @@ suite.allocators = {
   { name = "own", mode = "own", peer = true, jit_only = true },
   { name = "bump", mode = "bump", count_only = true },
 }
+-- The drop-in malloc: beside hakmem where the programs that run on the peers can run on it.
+suite.drop_in = { name = "preload", mode = "malloc", preload = "build/libhakmem-preload.so" }
 
 suite.vms = {
   { name = "lua5.4", title = "Lua 5.4", size = "lua" },
