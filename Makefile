@@ -76,7 +76,7 @@ TOOLS := $(B)/tools/reference
 # Block benchmarks: on hakmem, and the same source on malloc for the allocators to compare with.
 LARSON := $(B)/larson_hakmem
 BENCHES := $(LARSON) $(B)/bench/larson-malloc $(B)/bench/blocks-hakmem $(B)/bench/blocks-malloc \
-  $(B)/bench/traces-hakmem $(B)/bench/traces-malloc
+  $(B)/bench/traces-hakmem $(B)/bench/traces-malloc $(B)/bench/launch-malloc
 EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard spec/c/*.c spec/crash/*.c spec/preload/*.c \
   $(if $(filter audit coverage,$(FLAVOR)),spec/c/audit/*.c)))
@@ -168,6 +168,10 @@ $(B)/bench/larson-malloc: csrc/bench/larson_hakmem.c $(BENCH_H) Makefile
 	@mkdir -p $(@D)
 	$(call say,CC) $(bench_cc) -DUSE_MALLOC
 
+$(B)/bench/launch-malloc: csrc/bench/launch.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC) $(bench_cc)
+
 $(B)/bench/blocks-malloc: $(BLOCKS_C)
 $(B)/bench/traces-malloc: $(TRACES_C)
 $(B)/bench/blocks-malloc $(B)/bench/traces-malloc: $(BENCH_H) Makefile
@@ -208,7 +212,7 @@ env: ## print the exports that make the built tree usable in place: eval "$(make
 	@echo 'export LUA_CPATH="$(abspath $(B))/lua/$(LUA_ABI)/?.so;;"'
 	@echo 'export LD_LIBRARY_PATH="$(abspath $(B))$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"'
 
-BENCH_PARTS := blocks shards traces
+BENCH_PARTS := blocks programs shards traces
 bench: deps-bench ## compare speed and memory with other allocators
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@csrc/bench/run $(BENCH)

@@ -104,13 +104,18 @@ HAK_API HAK_HOT void *calloc(size_t count, size_t size) {
   return haki_core()->calloc(count, size);
 }
 
-HAK_API void *realloc(void *p, size_t size) {
+HAK_NOINLINE static void *realloc_slow(void *p, size_t size) {
+  return is_former(p) ? realloc_of_glibc(p, size) : haki_core()->realloc(p, size);
+}
+
+HAK_API HAK_HOT void *realloc(void *p, size_t size) {
   if (p == NULL) return malloc(size);
   if (size == 0) {
     free(p);
     return NULL;
   }
-  return is_former(p) ? realloc_of_glibc(p, size) : haki_core()->realloc(p, size);
+  void *q = haki_fast_realloc(haki_tls_heap, p, size);
+  return HAK_LIKELY(q != NULL) ? q : realloc_slow(p, size);
 }
 
 HAK_API void *reallocarray(void *p, size_t count, size_t size) {

@@ -9,14 +9,10 @@
 
 #include "heap/alloc.h"
 #include "heap/core.h"
-
-/* Stays when at most half of the block would lie idle. */
-static bool fits(const struct haki_block *b, size_t size) {
-  return size <= b->size && (size >= b->size / 2 || b->size <= 16);
-}
+#include "heap/fast.h"
 
 static void *resize(const struct haki_block *b, void *p, size_t size) {
-  if (b->heap != NULL && fits(b, size)) return p;
+  if (b->heap != NULL && haki_fits(b->size, size)) return p;
   if (b->heap == NULL && size > HAK_SMALL_MAX && size <= PTRDIFF_MAX - HAK_CHUNK_SIZE) {
     void *q = haki_large_resize(b->page, p, size, haki_arena_cache(b->arena, false));
     if (q != NULL) {

@@ -17,7 +17,7 @@ end
 
 -- One section by `key`: "time" or "peak".
 local function section_table(section, rows, result, allocators, key)
-  local what = key == "time" and "ns for an allocation and a free" or "peak RSS, MiB"
+  local what = key == "time" and (section.time or "ns for an allocation and a free") or "peak RSS, MiB"
   local t = { title = section.title .. ": " .. what, head = { "" }, rows = {} }
   for _, allocator in ipairs(allocators) do table.insert(t.head, allocator.name) end
   for _, text in ipairs { "best peer", "hakmem / best", "spread" } do table.insert(t.head, text) end
@@ -199,9 +199,9 @@ end
 
 -- ---- all of it ---------------------------------------------------------------------------------
 
--- Measures and writes blocks.txt, blocks.md and blocks.csv; returns whether every run went well.
-function blocks.run(options, sections, rows, allocators)
-  local out = output.open(options, "blocks", "section,row,allocator,round,ns_per_pair,peak_kib")
+-- Measures and writes NAME.txt, NAME.md and NAME.csv; returns whether every run went well.
+function blocks.run(options, name, sections, rows, allocators)
+  local out = output.open(options, name, "section,row,allocator,round,time,peak_kib")
   local good
   options.log = function(row, allocator, round, values)
     out:log(row.section.id, row.id, allocator.name, round, values.time, values.peak_kib)

@@ -40,11 +40,11 @@ local function warm(options, need)
   host.start(trials.command(options, malloc, "blocks", { "touch", mib }))()
 end
 
--- What a program printed, and from it `time` (ns for an allocation and a free), `peak` (MiB).
+-- What a program printed, and from it `time` (ns for an allocation and a free, or ms), `peak` (MiB).
 local function run(options, variant, row, round)
   local arguments = row.arguments(options.ms, round)
   local values = host.values(host.start(trials.command(options, variant, row.program, arguments))())
-  values.time = values.ns_per_pair or values.mops and 1000 / values.mops
+  values.time = values.ns_per_pair or values.ms or values.mops and 1000 / values.mops
   values.peak = values.peak_kib and values.peak_kib / 1024
   if not values.time or not values.peak then error("no figures", 0) end
   if values.pairs == 0 then error("nothing was counted", 0) end
