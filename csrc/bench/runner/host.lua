@@ -40,10 +40,11 @@ function host:run(vm, allocator, arguments)
   return host.values(host.start(self:command(vm, allocator, arguments))())
 end
 
--- Whether the library of an allocator can be had: the loader complains on stderr when it cannot.
+-- Whether the library of an allocator can be had: the loader complains on stderr when it cannot (`true`
+-- alone is built into shells, and nothing would be loaded).
 function host.available(allocator)
   if not allocator.preload then return true end
-  return host.start("LD_PRELOAD=" .. allocator.preload .. " true")() == ""
+  return host.start("LD_PRELOAD=" .. allocator.preload .. " env true")() == ""
 end
 
 return host
