@@ -168,7 +168,9 @@ describe("hakmem.stats", function()
     local function walk(t, prefix)
       for key, value in pairs(t) do
         if key ~= "arenas" and not (prefix == "" and type(value) == "string") then
-          if type(value) == "table" then
+          if prefix .. key == "l25.classes" then
+            assert.equal("table", type(value))
+          elseif type(value) == "table" then
             walk(value, prefix .. key .. ".")
           else
             assert.truthy(names[prefix .. key], prefix .. key)
@@ -195,6 +197,33 @@ describe("hakmem.stats", function()
     assert.truthy(all.resident > 1024 * 1024)
     assert.truthy(a:stats "allocated" >= 300 * 500 * 500 / 4)
     a:close()
+  end)
+
+  it("counts large blocks of shared arenas by class", function()
+    local function of(s, size)
+      for _, class in ipairs(s.l25.classes) do
+        if class.size == size then return class end
+      end
+      return { blocks = 0, cached = 0, ops = 0 }
+    end
+    local size, all = 3 * 65536, of(hakmem.stats(), 3 * 65536)
+    local a = hakmem.arena { kind = "shared" }
+    assert.same({}, a:stats().l25.classes)
+    local one, two = a:buffer(size), a:buffer(size - 60000)
+    a:buffer(1000)
+    two:free()
+    assert.same({ { size = size, blocks = 1, cached = 1, ops = 2 } }, a:stats().l25.classes)
+    local now = of(hakmem.stats(), size)
+    assert.equal(all.blocks + 1, now.blocks)
+    assert.equal(all.ops + 2, now.ops)
+    local sum = 0
+    for _, class in ipairs(hakmem.stats().l25.classes) do sum = sum + class.ops end
+    assert.equal(sum, hakmem.stats "l25.ops")
+    one:free()
+    a:trim()
+    assert.same({ { size = size, blocks = 0, cached = 0, ops = 2 } }, a:stats().l25.classes)
+    a:close()
+    assert.equal(all.ops + 2, of(hakmem.stats(), size).ops)
   end)
 
   it("gives a fresh table each time", function()

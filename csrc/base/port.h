@@ -15,6 +15,7 @@
 #define HAK_HOT __attribute__((hot))
 #define HAK_NOINLINE __attribute__((noinline)) /* so that the hot path beside it needs no stack */
 #define HAK_COLD __attribute__((cold, noinline))
+#define HAK_NOINLINE __attribute__((noinline)) /* so that the hot path beside it needs no stack */
 #define HAK_INLINE static inline __attribute__((always_inline))
 #define HAK_PRINTF(f, a) __attribute__((format(printf, f, a)))
 /* On data that fast paths read: reached without the global offset table. */

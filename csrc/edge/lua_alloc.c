@@ -78,7 +78,7 @@ static void *try_small(struct hak_arena *a, unsigned c) {
 
 static void *try_alloc(struct hak_arena *a, size_t n) {
   if (n <= HAK_SMALL_MAX) return try_small(a, haki_class_of(n));
-  bool pooled = n <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE;
+  bool pooled = n <= HAK_L25_MAX;
   return haki_large_alloc(&a->large, haki_arena_cache(a, pooled),
                           &(struct haki_large_request){n, 16, 0, false});
 }

@@ -22,6 +22,11 @@ static int core_arenas(lua_State *L) {
   return 1;
 }
 
+static int core_classes(lua_State *L) {
+  haki_lua_pushclasses(L, NULL);
+  return 1;
+}
+
 static int core_configure(lua_State *L) {
   if (!lua_istable(L, 1)) haki_lua_typeerror(L, 1, 1, "configure", "table");
   haki_lua_configure(L, 1, NULL, NULL, "configure");
@@ -150,17 +155,13 @@ static void push_internals(lua_State *L, int first) {
 
 HAK_API int luaopen_hakmem_core(lua_State *L);
 HAK_API int luaopen_hakmem_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"arena", haki_lua_arena_make},
-                                       {"vm", haki_lua_vm_make},
-                                       {"install", haki_lua_install},
-                                       {"current", haki_lua_current},
-                                       {"stats", core_stats},
-                                       {"arenas", core_arenas},
-                                       {"configure", core_configure},
-                                       {"report", core_report},
-                                       {"trim", core_trim},
-                                       {"log", haki_lua_log},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"arena", haki_lua_arena_make}, {"vm", haki_lua_vm_make},
+      {"install", haki_lua_install},  {"current", haki_lua_current},
+      {"stats", core_stats},          {"arenas", core_arenas},
+      {"classes", core_classes},      {"configure", core_configure},
+      {"report", core_report},        {"trim", core_trim},
+      {"log", haki_lua_log},          {NULL, NULL}};
   if (hak_abi_version() != HAK_ABI_VERSION)
     return luaL_error(L, "hakmem.core has ABI %d, the hakmem that runs has %d",
                       (int)HAK_ABI_VERSION, (int)hak_abi_version());

@@ -38,6 +38,36 @@ static void push_value(lua_State *L, const hak_stat_info *info, uint64_t value) 
     haki_lua_pushcount(L, value);
 }
 
+struct class_list {
+  hak_l25_class_stat at[32];
+  int n;
+};
+
+static void collect_class(const hak_l25_class_stat *c, void *ud) {
+  struct class_list *list = ud;
+  if (list->n < (int)(sizeof list->at / sizeof list->at[0])) list->at[list->n++] = *c;
+}
+
+static void set_count(lua_State *L, const char *name, uint64_t n) {
+  haki_lua_pushcount(L, n);
+  lua_setfield(L, -2, name);
+}
+
+void haki_lua_pushclasses(lua_State *L, hak_arena *arena) {
+  struct class_list list = {.n = 0};
+  luaL_checkstack(L, 4, NULL);
+  hak_l25_class_stats(arena, collect_class, &list);
+  lua_createtable(L, list.n, 0);
+  for (int i = 0; i < list.n; i++) {
+    lua_createtable(L, 0, 4);
+    set_count(L, "size", list.at[i].size);
+    set_count(L, "blocks", list.at[i].blocks);
+    set_count(L, "cached", list.at[i].cached);
+    set_count(L, "ops", list.at[i].ops);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
 void haki_lua_pushstats(lua_State *L, hak_arena *arena) {
   struct stats s;
   luaL_checkstack(L, 6, NULL);
@@ -66,6 +96,10 @@ void haki_lua_pushstats(lua_State *L, hak_arena *arena) {
     lua_setfield(L, -2, dot + 1);
     lua_pop(L, 2);
   }
+  lua_getfield(L, -1, "l25");
+  haki_lua_pushclasses(L, arena);
+  lua_setfield(L, -2, "classes");
+  lua_pop(L, 1);
   if (arena == NULL) return;
   lua_pushstring(L, hak_arena_name(arena));
   lua_setfield(L, -2, "name");

@@ -10,6 +10,8 @@
 
 /* Pushes a fresh nested table: process-wide (arena NULL) or of one arena. */
 void haki_lua_pushstats(lua_State *L, hak_arena *arena);
+/* Pushes the list at l25.classes in there by itself. */
+void haki_lua_pushclasses(lua_State *L, hak_arena *arena);
 /* Pushes the list of all live arenas' tables. */
 void haki_lua_pusharenas(lua_State *L);
 /* Pushes the one statistic that the string at index names, or raises as argument #1 of stats. */

@@ -101,12 +101,25 @@ static bool product(size_t count, size_t size, size_t *bytes) {
  * compiler that does not makes it one site for all, no more. */
 #define SITE ((uintptr_t)__builtin_return_address(0))
 
-void *haki_api_malloc(size_t size) {
-  return haki_alloc_on(&haki_default_arena, &(struct haki_request){size, 16, false, SITE});
+/* What the thread freed last, of this class, in the default arena. */
+HAK_INLINE void *warm(size_t size) {
+  struct haki_l25_cache *cache = haki_tls_heap->l25;
+  if (size - HAK_SMALL_MAX - 1 >= HAK_L25_MAX - HAK_SMALL_MAX || cache == NULL) return NULL;
+  return haki_large_alloc_warm(cache, size);
 }
 
-void *haki_api_malloc_site(size_t size, uintptr_t site) {
+HAK_NOINLINE static void *malloc_any(size_t size, uintptr_t site) {
   return haki_alloc_on(&haki_default_arena, &(struct haki_request){size, 16, false, site});
+}
+
+HAK_HOT void *haki_api_malloc(size_t size) {
+  void *p = warm(size);
+  return HAK_LIKELY(p != NULL) ? p : malloc_any(size, SITE);
+}
+
+HAK_HOT void *haki_api_malloc_site(size_t size, uintptr_t site) {
+  void *p = warm(size);
+  return HAK_LIKELY(p != NULL) ? p : malloc_any(size, site);
 }
 
 void *haki_api_calloc(size_t count, size_t size) {

@@ -32,11 +32,40 @@ static bool list_ok(hak_list *heaps) {
   return true;
 }
 
+/* Blocks of a pool by class, as their descriptors have it. */
+static void count_pooled(struct hak_arena *a, struct haki_l25_class_sum found[HAK_L25_CLASSES]) {
+  for (uint32_t k = 0; k < atomic_load(&haki_region_count); k++)
+    for (uint32_t i = 0; i < atomic_load(&haki_regions[k].fresh) * HAK_CHUNK_PAGES; i++) {
+      struct page *p = &haki_regions[k].pages[i];
+      unsigned kind = haki_page_kind(p);
+      bool live = kind == HAK_PAGE_RUN && HAK_PAGE_GET(p, home) != NULL;
+      if ((!live && kind != HAK_PAGE_POOLED) || HAK_PAGE_GET(p, large) != &a->large) continue;
+      struct haki_l25_class_sum *sum = &found[haki_l25_class(p->length)];
+      *(live ? &sum->live : &sum->cached) += 1;
+    }
+}
+
+/* INV l25-3. A forked child's lost threads may have been between a block and its count. */
+static bool pool_ok(struct hak_arena *a) {
+  struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+  struct haki_l25_class_sum found[HAK_L25_CLASSES] = {{0}}, sums[HAK_L25_CLASSES];
+  bool ok = true;
+  if (pool == NULL) return true;
+  struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  for (; c != NULL; c = c->next)
+    if (atomic_load_explicit(&c->alive, memory_order_relaxed) == HAK_L25_LOST) return true;
+  count_pooled(a, found);
+  haki_l25_sums(pool, sums);
+  for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
+    ok = ok && sums[i].live == found[i].live && sums[i].cached == found[i].cached;
+  return ok;
+}
+
 static bool arena_ok(struct hak_arena *a) {
   uint64_t hard = haki_cell_get(&a->quota.hard), peak = haki_cell_get(&a->quota.peak);
   bool ok = haki_cell_get(&a->quota.charged) <= peak && (hard == 0 || peak != 0 || hard >= peak);
   struct haki_heap *own = a->own;
-  ok = ok && haki_large_ok(&a->large) && haki_heap_ok(&a->lua);
+  ok = ok && haki_large_ok(&a->large) && haki_heap_ok(&a->lua) && pool_ok(a);
   struct haki_big *big = atomic_load_explicit(&a->large.big, memory_order_acquire);
   ok = ok && (big == NULL || haki_big_ok(big));
   ok = ok && (own == NULL || haki_heap_ok(own));

@@ -50,12 +50,25 @@ void haki_block_free(const struct haki_block *b, void *p) {
   haki_heap_push(b->heap, b->page, p);
 }
 
-void haki_api_free(void *p) {
+/* A large block that goes back to the thread's cache in the default arena, where it came from. */
+HAK_INLINE bool warm(void *p) {
+  struct haki_l25_cache *cache = haki_tls_heap->l25;
+  if (cache == NULL || ((uintptr_t)p & (HAK_PAGE_SIZE - 1)) != 0) return false;
+  struct page *page = haki_page_of(p); /* a heap without slabs may not know the region */
+  if (page == NULL || haki_page_kind(page) != HAK_PAGE_RUN) return false;
+  return HAK_PAGE_GET(page, home) == cache && haki_large_free_warm(cache, page);
+}
+
+HAK_NOINLINE static void free_any(void *p) {
   if (p == NULL) return;
   int saved = errno;
   struct haki_block b = haki_block_of(p);
   haki_block_free(&b, p);
   errno = saved;
+}
+
+HAK_HOT void haki_api_free(void *p) {
+  if (HAK_UNLIKELY(!warm(p))) free_any(p);
 }
 
 /* The size is what a sized delete passes: it must fit the block. */

@@ -197,6 +197,11 @@ static void text_totals(struct out *o, const uint64_t *v) {
 
 enum { CLASSES = 128, CLASSES_SHOWN = 12, ARENAS_SHOWN = 20 };
 
+struct l25_classes {
+  size_t count;
+  hak_l25_class_stat at[32]; /* an adopted copy of the library may have more than this one */
+};
+
 struct classes {
   size_t count;
   hak_class_stat at[CLASSES];
@@ -244,6 +249,32 @@ static void text_classes(struct out *o) {
   }
   if (all.count > CLASSES_SHOWN)
     class_line(o, "others", rest.blocks, rest.slabs, rest.active, rest_waste);
+}
+
+/* ---- classes of the pool of large blocks, in every format ---- */
+
+static void keep_l25_class(const hak_l25_class_stat *c, void *ud) {
+  struct l25_classes *all = ud;
+  if (all->count < HAK_COUNT_OF(all->at)) all->at[all->count++] = *c;
+}
+
+static struct l25_classes l25_classes(hak_arena *arena) {
+  struct l25_classes all;
+  all.count = 0;
+  hak_l25_class_stats(arena, keep_l25_class, &all);
+  return all;
+}
+
+static void text_l25_classes(struct out *o) {
+  struct l25_classes all = l25_classes(NULL);
+  if (all.count == 0) return;
+  say(o, "\nLarge blocks of shared arenas, by size class\n");
+  say(o, "  %12s %12s %12s %14s\n", "at most", "live", "cached", "handed out");
+  for (size_t i = 0; i < all.count; i++) {
+    const hak_l25_class_stat *c = &all.at[i];
+    say(o, "  %12s %12s %12s %14s\n", bytes(c->size).text, count(c->blocks).text,
+        count(c->cached).text, count(c->ops).text);
+  }
 }
 
 struct largest {
@@ -306,6 +337,7 @@ static void report_text(struct out *o) {
   text_bridge(o, v);
   text_totals(o, v);
   text_classes(o);
+  text_l25_classes(o);
   text_arenas(o);
 }
 
@@ -322,17 +354,33 @@ static void say_value(struct out *o, const hak_stat_info *s, uint64_t value) {
     say(o, "%llu", (ull)value);
 }
 
-/* "small.slabs" goes into an object "small"; stats.def keeps groups together. */
-static void json_values(struct out *o, const uint64_t *values, bool of_arena) {
+static void json_l25_classes(struct out *o, hak_arena *arena) {
+  struct l25_classes all = l25_classes(arena);
+  say(o, ",\"classes\":[");
+  for (size_t i = 0; i < all.count; i++)
+    say(o, "%s{\"size\":%llu,\"blocks\":%llu,\"cached\":%llu,\"ops\":%llu}", i == 0 ? "" : ",",
+        (ull)all.at[i].size, (ull)all.at[i].blocks, (ull)all.at[i].cached, (ull)all.at[i].ops);
+  say(o, "]");
+}
+
+/* `open`: the name of its last statistic. */
+static void json_group_end(struct out *o, hak_arena *arena, const char *open) {
+  if (strncmp(open, "l25.", 4) == 0) json_l25_classes(o, arena);
+  say(o, "}");
+}
+
+/* "small.slabs" goes into an object "small"; stats.def keeps groups together. arena NULL: of the
+ * process. */
+static void json_values(struct out *o, const uint64_t *values, hak_arena *arena) {
   const char *open = ""; /* name of a statistic of the object that is being written */
   size_t open_length = 0;
   for (size_t i = 0; i < HAK_STAT_COUNT; i++) {
     const hak_stat_info *s = haki_stat_info_at(i);
-    if (!shown(s, of_arena)) continue;
+    if (!shown(s, arena != NULL)) continue;
     const char *dot = strchr(s->name, '.');
     size_t length = dot == NULL ? 0 : (size_t)(dot - s->name);
     bool same = length == open_length && memcmp(open, s->name, length) == 0;
-    if (!same && open_length != 0) say(o, "}");
+    if (!same && open_length != 0) json_group_end(o, arena, open);
     say(o, ",");
     if (!same && length != 0) say(o, "\"%.*s\":{", (int)length, s->name);
     say(o, "\"%s\":", dot == NULL ? s->name : dot + 1);
@@ -340,7 +388,7 @@ static void json_values(struct out *o, const uint64_t *values, bool of_arena) {
     open = s->name;
     open_length = length;
   }
-  if (open_length != 0) say(o, "}");
+  if (open_length != 0) json_group_end(o, arena, open);
 }
 
 struct json_arenas {
@@ -355,7 +403,7 @@ static void json_arena(hak_arena *arena, const uint64_t *values, void *ud) {
   list->any = true;
   say_name(o, hak_arena_name(arena), JSON);
   say(o, "\",\"id\":\"%llu\",\"kind\":\"%s\"", (ull)hak_arena_get_id(arena), kind_name(arena));
-  json_values(o, values, true);
+  json_values(o, values, arena);
   say(o, "}");
 }
 
@@ -364,7 +412,7 @@ static void report_json(struct out *o) {
   struct json_arenas list = {o, false};
   hak_stats_read(NULL, v, HAK_STAT_COUNT);
   say(o, "{\"version\":\"%s\"", hak_version());
-  json_values(o, v, false);
+  json_values(o, v, NULL);
   say(o, ",\"arenas\":[");
   each_arena(json_arena, &list);
   say(o, "]}\n");
@@ -416,6 +464,55 @@ static void metric_of_arena(hak_arena *arena, const uint64_t *values, void *ud) 
   metric_value(m->o, s, values[m->index]);
 }
 
+/* Of the pool's classes; ops last, the only counter. */
+static const struct class_metric {
+  const char *name, *type, *help;
+} class_metrics[] = {
+    {"l25_class_blocks", "gauge",
+     "live blocks of the pool of large blocks, by size class in bytes"},
+    {"l25_class_cached_blocks", "gauge",
+     "free blocks in the pool's caches and shards, by size class"},
+    {"l25_class_ops_total", "counter", "blocks handed out by the pool, by size class"},
+};
+
+static uint64_t class_metric_value(const hak_l25_class_stat *c, size_t index) {
+  return index == 0 ? c->blocks : index == 1 ? c->cached : c->ops;
+}
+
+static void class_samples(struct out *o, hak_arena *arena, size_t index) {
+  struct l25_classes all = l25_classes(arena);
+  for (size_t i = 0; i < all.count; i++) {
+    say(o, "hakmem_%s%s{", arena != NULL ? "arena_" : "", class_metrics[index].name);
+    if (arena != NULL) {
+      say(o, "arena=\"");
+      say_name(o, hak_arena_name(arena), PROMETHEUS);
+      say(o, "\",id=\"%llu\",", (ull)hak_arena_get_id(arena));
+    }
+    say(o, "size=\"%llu\"} %llu\n", (ull)all.at[i].size,
+        (ull)class_metric_value(&all.at[i], index));
+  }
+}
+
+static void class_samples_of_arena(hak_arena *arena, const uint64_t *values, void *ud) {
+  const struct metric *m = ud;
+  (void)values;
+  class_samples(m->o, arena, m->index);
+}
+
+static void prometheus_classes(struct out *o) {
+  for (size_t i = 0; i < HAK_COUNT_OF(class_metrics); i++)
+    for (int of_arena = 0; of_arena < 2; of_arena++) {
+      const struct class_metric *c = &class_metrics[i];
+      const char *prefix = of_arena ? "arena_" : "";
+      say(o, "# HELP hakmem_%s%s %s\n", prefix, c->name, c->help);
+      say(o, "# TYPE hakmem_%s%s %s\n", prefix, c->name, c->type);
+      if (of_arena)
+        each_arena(class_samples_of_arena, &(struct metric){o, i});
+      else
+        class_samples(o, NULL, i);
+    }
+}
+
 /* The format wants all samples of a metric together, so arenas are visited once for each. */
 static void report_prometheus(struct out *o) {
   uint64_t v[HAK_STAT_COUNT];
@@ -433,6 +530,7 @@ static void report_prometheus(struct out *o) {
       each_arena(metric_of_arena, &m);
     }
   }
+  prometheus_classes(o);
 }
 
 /* ---------------------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@ struct sums {
   uint64_t lowest, highest;                            /* the page descriptors to visit */
   uint64_t shared_charged, shared_large, shared_slabs; /* the rest lies in pools */
   size_t class_blocks[HAK_CLASSES], class_slabs[HAK_CLASSES], class_active[HAK_CLASSES];
+  struct haki_l25_class_sum l25[HAK_L25_CLASSES];
 };
 #define SUM(s, group, name) ((s)->v[HAK_STAT(group, name)])
 
@@ -182,17 +183,38 @@ static void add_large_cells(struct sums *s, const struct haki_large_cells *c) {
   SUM(s, top, active) += bytes;
 }
 
+/* Blocks of the pool, by class; returns how many were handed out. */
+static uint64_t add_pool_classes(struct sums *s, struct haki_l25 *pool) {
+  struct haki_l25_class_sum sums[HAK_L25_CLASSES];
+  uint64_t takes = 0, live = 0;
+  haki_l25_sums(pool, sums);
+  for (unsigned i = 0; i < HAK_L25_CLASSES; i++) {
+    s->l25[i].live += sums[i].live;
+    s->l25[i].cached += sums[i].cached;
+    s->l25[i].takes += sums[i].takes;
+    live += sums[i].live;
+    takes += sums[i].takes;
+  }
+  SUM(s, large, blocks) += live;
+  SUM(s, large, allocs) += takes;
+  SUM(s, top, blocks) += live;
+  return takes;
+}
+
 static void add_pool(struct sums *s, struct haki_l25 *pool) {
   struct haki_shards *h = &pool->shards;
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+  uint64_t misses = 0;
   for (; c != NULL; c = c->next) {
     add_large_cells(s, &c->large);
-    SUM(s, l25, ops) += haki_cell_get(&c->takes);
-    SUM(s, l25, hits) += haki_cell_get(&c->hits);
+    misses += haki_cell_get(&c->misses);
     SUM(s, l25, remote_frees) += haki_cell_get(&c->remote_frees);
     SUM(s, l25, transfers) += haki_cell_get(&c->transfers);
     SUM(s, top, metadata) += sizeof *c;
   }
+  uint64_t takes = add_pool_classes(s, pool);
+  SUM(s, l25, ops) += takes;
+  SUM(s, l25, hits) += takes > misses ? takes - misses : 0; /* read one after the other */
   SUM(s, l25, expansions) += atomic_load_explicit(&h->expansions, memory_order_relaxed);
   SUM(s, l25, failures) += atomic_load_explicit(&h->failures, memory_order_relaxed);
   uint64_t ops, waits;
@@ -304,10 +326,14 @@ static const unsigned char kinds[HAK_STAT_COUNT] = {
 #undef S
 };
 
+static _Atomic(uint64_t) dead_takes[HAK_L25_CLASSES];
+
 /* An arena dies: its counters and peaks live on in those of the process. */
 void haki_stats_bury(struct hak_arena *a) {
   struct sums s = {.arena = a};
   add_arena(&s, a);
+  for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
+    atomic_fetch_add_explicit(&dead_takes[i], s.l25[i].takes, memory_order_relaxed);
   for (int i = 0; i < HAK_STAT_COUNT; i++) {
     uint64_t seen = atomic_load_explicit(&haki_stat_shared[i], memory_order_relaxed);
     if (kinds[i] == COUNTER)
@@ -412,16 +438,23 @@ static void settle(struct hak_arena *a) {
   haki_registry_leave(entered);
 }
 
-size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
-  if (a != NULL && !haki_arena_is_live(a)) return 0;
-  struct sums s = {.arena = a};
+/* Everything there is, in *s; false: the arena is dead. */
+static bool add_up(struct sums *s, struct hak_arena *a) {
+  if (a != NULL && !haki_arena_is_live(a)) return false;
+  s->arena = a;
   settle(a);
-  find_range(&s, a);
-  add_regions(&s);
+  find_range(s, a);
+  add_regions(s);
   if (a != NULL)
-    add_one(&s, a);
+    add_one(s, a);
   else
-    add_process(&s);
+    add_process(s);
+  return true;
+}
+
+size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
+  struct sums s = {.arena = a};
+  if (!add_up(&s, a)) return 0;
   finish(&s);
   for (size_t i = 0; i < n && i < HAK_STAT_COUNT; i++) values[i] = s.v[i];
   return HAK_STAT_COUNT;
@@ -429,17 +462,35 @@ size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {
 
 void haki_api_class_stats(hak_arena *a, void (*visit)(const hak_class_stat *, void *), void *ud) {
   struct sums s = {.arena = a};
-  if (a != NULL && !haki_arena_is_live(a)) return;
-  settle(a);
-  find_range(&s, a);
-  add_regions(&s);
-  if (a != NULL)
-    add_one(&s, a);
-  else
-    add_process(&s);
+  if (!add_up(&s, a)) return;
   for (unsigned c = 0; c < HAK_CLASSES; c++)
     if (s.class_slabs[c] != 0)
       visit(&(hak_class_stat){haki_class_size(c), s.class_blocks[c], s.class_slabs[c],
                               s.class_active[c]},
+            ud);
+}
+
+/* Of pools alone: no slab is looked at. */
+static void add_pools(struct sums *s) {
+  bool entered = haki_registry_enter();
+  for (hak_list *l = haki_arenas.next; l != &haki_arenas; l = l->next) {
+    struct hak_arena *a = HAK_LIST_OF(l, struct hak_arena, link);
+    struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
+    if (pool != NULL && (s->arena == NULL || s->arena == a)) add_pool_classes(s, pool);
+  }
+  haki_registry_leave(entered);
+  for (unsigned i = 0; s->arena == NULL && i < HAK_L25_CLASSES; i++)
+    s->l25[i].takes += atomic_load_explicit(&dead_takes[i], memory_order_relaxed);
+}
+
+void haki_api_l25_class_stats(hak_arena *a, void (*visit)(const hak_l25_class_stat *, void *),
+                              void *ud) {
+  struct sums s = {.arena = a};
+  if (a != NULL && !haki_arena_is_live(a)) return;
+  add_pools(&s);
+  for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
+    if (s.l25[i].takes != 0)
+      visit(&(hak_l25_class_stat){haki_l25_pages(i) * HAK_PAGE_SIZE, s.l25[i].live, s.l25[i].cached,
+                                  s.l25[i].takes},
             ud);
 }

@@ -277,6 +277,19 @@ typedef struct hak_class_stat {
 HAK_API void hak_class_stats(hak_arena *arena, void (*visit)(const hak_class_stat *, void *),
                              void *ud);
 
+/* Blocks of the pool of large blocks by class, of one shared arena (NULL: all): calls `visit` for
+ * each class that was ever asked for, smallest first; for none of a dead arena. No lock is held
+ * meanwhile.
+ * threads: any; exact while nobody uses the pool. cost: visits the pool's threads, no slab. */
+typedef struct hak_l25_class_stat {
+  size_t size;   /* most bytes of a block */
+  size_t blocks; /* live */
+  size_t cached; /* free, in threads' caches and shards */
+  uint64_t ops;  /* blocks handed out so far; NULL: also by arenas that are gone */
+} hak_l25_class_stat;
+HAK_API void hak_l25_class_stats(hak_arena *arena,
+                                 void (*visit)(const hak_l25_class_stat *, void *), void *ud);
+
 /* Writes a report through `write`, in pieces, without allocating: "text", "json", "prometheus".
  * fails: EINVAL (unknown format, NULL). */
 HAK_API int hak_report(const char *format, void (*write)(const char *text, size_t size, void *ud),

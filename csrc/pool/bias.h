@@ -34,24 +34,36 @@ void haki_bias_wait(struct haki_bias *b);
 enum haki_bias_result haki_bias_revoke(struct haki_bias *b);
 void haki_bias_restore(struct haki_bias *b);
 
-/* Not recursive. */
-HAK_INLINE void haki_bias_enter(struct haki_bias *b) {
+/* True: nobody has revoked it. `busy` is set in any case. */
+HAK_INLINE bool haki_bias_say_busy(struct haki_bias *b) {
 #if HAK_TSAN /* knows nothing of the barrier: the same with atomics that order each other */
   atomic_store_explicit(&b->busy, 1, memory_order_seq_cst);
   HAK_SCHED_POINT("bias busy");
-  if (HAK_UNLIKELY(atomic_load_explicit(&b->revoked, memory_order_seq_cst) != 0)) haki_bias_wait(b);
+  return atomic_load_explicit(&b->revoked, memory_order_seq_cst) == 0;
 #else
   atomic_store_explicit(&b->busy, 1, memory_order_relaxed);
   atomic_signal_fence(memory_order_seq_cst);
   HAK_SCHED_POINT("bias busy");
   /* acquire: pairs with haki_bias_restore() */
-  if (HAK_UNLIKELY(atomic_load_explicit(&b->revoked, memory_order_acquire) != 0)) haki_bias_wait(b);
+  return atomic_load_explicit(&b->revoked, memory_order_acquire) == 0;
 #endif
+}
+
+/* Not recursive. */
+HAK_INLINE void haki_bias_enter(struct haki_bias *b) {
+  if (HAK_UNLIKELY(!haki_bias_say_busy(b))) haki_bias_wait(b);
 }
 
 HAK_INLINE void haki_bias_leave(struct haki_bias *b) {
   /* release: pairs with haki_bias_revoke() */
   atomic_store_explicit(&b->busy, 0, memory_order_release);
+}
+
+/* The owner's, too: does not wait. A hot path without a call needs no stack. */
+HAK_INLINE bool haki_bias_try_enter(struct haki_bias *b) {
+  if (HAK_LIKELY(haki_bias_say_busy(b))) return true;
+  haki_bias_leave(b);
+  return false;
 }
 
 #endif

@@ -75,8 +75,15 @@ static uint64_t key_of(const struct haki_l25_cache *cache, uintptr_t site) {
 
 /* ---- blocks leave the pool ---- */
 
+static unsigned class_of(const struct page *p) { return haki_l25_class(p->length); }
+
+static void count(_Atomic(uint64_t) *what, uint64_t n) {
+  atomic_fetch_add_explicit(what, n, memory_order_relaxed);
+}
+
 void haki_l25_release(struct haki_l25 *pool, struct page *p) {
   size_t n = p->length, size = p->size;
+  count(&pool->count[class_of(p)].total, (uint64_t)-1);
   p->size = 0;
   HAK_PAGE_SET(p, large, NULL);
   HAK_PAGE_SET(p, home, NULL);
@@ -99,8 +106,6 @@ static size_t release_chain(struct haki_l25 *pool, struct page *chain) {
 }
 
 /* ---- between cache and shards ---- */
-
-static unsigned class_of(const struct page *p) { return haki_l25_class(p->length); }
 
 static void push_lifo(struct haki_l25_cache *cache, unsigned c, struct page *p) {
   struct haki_l25_class *k = &cache->cls[c];
@@ -295,6 +300,7 @@ static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
   size_t n = haki_l25_pages(c);
   struct page *p = haki_run_cut(&cache->run, n);
   if (p == NULL) return NULL;
+  count(&cache->pool->count[c].total, 1);
   p->length = n;
   p->size = 0;
   HAK_PAGE_SET(p, large, cache->pool->large);
@@ -303,17 +309,17 @@ static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
 }
 
 HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t site) {
-  unsigned c = (unsigned)haki_l25_class_of(size);
+  unsigned c = haki_l25_class_of(size);
   haki_bias_enter(&cache->bias);
   haki_l25_count_op(cache, true);
-  haki_cell_add(&cache->takes, 1);
   struct page *p = take_cached(cache, c);
   if (p == NULL && drain_inbound(cache)) p = take_cached(cache, c);
-  if (HAK_LIKELY(p != NULL))
-    haki_cell_add(&cache->hits, 1);
-  else
+  if (HAK_UNLIKELY(p == NULL)) {
     p = take_shared(cache, c, site);
-  if (p == NULL) p = take_fresh(cache, c);
+    if (p == NULL) p = take_fresh(cache, c);
+    if (p != NULL) haki_cell_add(&cache->misses, 1);
+  }
+  if (HAK_LIKELY(p != NULL)) haki_cell_add(&cache->cls[c].takes, 1);
   haki_bias_leave(&cache->bias);
   if (p == NULL) return NULL;
   HAK_PAGE_SET(p, home, cache);
@@ -321,9 +327,17 @@ HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, ui
   return p;
 }
 
+static void count_give(struct haki_l25_cache *cache, struct haki_l25 *pool, unsigned c) {
+  if (cache != NULL)
+    haki_cell_add(&cache->cls[c].gives, 1);
+  else
+    count(&pool->count[c].gives, 1);
+}
+
 HAK_HOT void haki_l25_give(struct haki_l25_cache *cache, struct page *p) {
   struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
   HAK_PAGE_SET(p, kind, HAK_PAGE_POOLED);
+  count_give(cache, home->pool, class_of(p));
   if (HAK_LIKELY(home == cache && cache != NULL)) {
     haki_bias_enter(&cache->bias);
     keep(cache, p);
@@ -334,6 +348,50 @@ HAK_HOT void haki_l25_give(struct haki_l25_cache *cache, struct page *p) {
   } else {
     haki_shards_put_remote(&home->pool->shards, class_of(p), (uintptr_t)home >> 6, p);
     haki_bell_ring();
+  }
+}
+
+void haki_l25_give_up(struct haki_l25_cache *cache, struct page *p) {
+  struct haki_l25 *pool = HAK_PAGE_GET(p, home)->pool;
+  count_give(cache, pool, class_of(p));
+  haki_l25_release(pool, p);
+}
+
+void haki_l25_untake(struct haki_l25_cache *cache, struct page *p) {
+  struct haki_l25_class *k = &cache->cls[class_of(p)];
+  haki_l25_give(cache, p);
+  haki_cell_sub(&k->takes, 1);
+  haki_cell_sub(&k->gives, 1);
+}
+
+/* ---- by class ---- */
+
+void haki_l25_resized(struct page *p, size_t was) {
+  struct haki_l25_count *counts = HAK_PAGE_GET(p, home)->pool->count;
+  unsigned from = haki_l25_class(was), to = class_of(p);
+  if (from == to) return;
+  count(&counts[from].total, (uint64_t)-1);
+  count(&counts[from].moved, (uint64_t)-1);
+  count(&counts[to].total, 1);
+  count(&counts[to].moved, 1);
+}
+
+static uint64_t not_below_zero(uint64_t n) { return (int64_t)n > 0 ? n : 0; }
+
+void haki_l25_sums(struct haki_l25 *pool, struct haki_l25_class_sum sums[HAK_L25_CLASSES]) {
+  for (unsigned i = 0; i < HAK_L25_CLASSES; i++) {
+    uint64_t takes = 0, gives = atomic_load_explicit(&pool->count[i].gives, memory_order_relaxed);
+    struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
+    for (; c != NULL; c = c->next) {
+      takes += haki_cell_get(&c->cls[i].takes);
+      gives += haki_cell_get(&c->cls[i].gives);
+    }
+    uint64_t live = takes - gives;
+    live += atomic_load_explicit(&pool->count[i].moved, memory_order_relaxed);
+    uint64_t total = atomic_load_explicit(&pool->count[i].total, memory_order_relaxed);
+    sums[i].takes = takes;
+    sums[i].live = not_below_zero(live); /* read one after the other */
+    sums[i].cached = not_below_zero(total - sums[i].live);
   }
 }
 
@@ -428,11 +486,22 @@ bool haki_l25_drain(struct haki_l25 *pool, struct haki_l25_drained *done) {
   return more || haki_shards_any(&pool->shards);
 }
 
+static void forget_class(struct haki_l25_class *k) {
+  k->ring.n = 0;
+  k->lifo = NULL;
+  k->lifo_count = k->batched = k->low = 0;
+}
+
 void haki_l25_forget(struct haki_l25 *pool) {
+  struct haki_l25_class_sum sums[HAK_L25_CLASSES];
+  haki_l25_sums(pool, sums);
+  for (unsigned i = 0; i < HAK_L25_CLASSES; i++) {
+    count(&pool->count[i].gives, sums[i].live);
+    atomic_store_explicit(&pool->count[i].total, 0, memory_order_relaxed);
+  }
   struct haki_l25_cache *c = atomic_load_explicit(&pool->caches, memory_order_acquire);
   for (; c != NULL; c = c->next) {
-    for (unsigned i = 0; i < HAK_L25_CLASSES; i++)
-      c->cls[i] = (struct haki_l25_class){.lifo = NULL};
+    for (unsigned i = 0; i < HAK_L25_CLASSES; i++) forget_class(&c->cls[i]);
     if (atomic_load_explicit(&c->alive, memory_order_relaxed) != HAK_L25_LOST)
       haki_run_close(&c->run); /* else its two words may not fit each other */
     c->run.left = 0;

@@ -29,14 +29,16 @@ enum {
 #endif
 };
 
-/* What a thread does with large blocks of a shared arena; one writer each. */
+/* What a thread does with large blocks of a shared arena; one writer each. `count` and `allocs` are
+ * of blocks that no pool knows; the others are counted there, by class. */
 struct haki_large_cells {
   hak_cell count, bytes, allocs, in_place, remaps, copies;
 };
 
 struct haki_l25_class {
-  struct haki_ring ring;
+  _Alignas(HAK_CACHE_LINE) struct haki_ring ring;
   struct page *lifo;             /* behind the ring */
+  hak_cell takes, gives;         /* of this thread; gives: of blocks of any home */
   struct page *batch[HAK_BATCH]; /* the transfer cache: came from a shard together */
   uint16_t lifo_count, batched;
   uint16_t low;   /* least blocks behind the ring since the last ageing */
@@ -56,7 +58,7 @@ struct haki_l25_cache {
   struct haki_run run;
   struct haki_front front; /* big blocks */
   struct haki_l25_class cls[HAK_L25_CLASSES];
-  hak_cell takes, hits, transfers, remote_frees;
+  hak_cell misses, transfers, remote_frees;
   struct haki_large_cells large; /* the thread's, without the lock */
   struct haki_l25_cache *next;   /* in pool->caches */
   /* What haki_l25_drain() saw last. */
@@ -72,8 +74,17 @@ enum haki_l25_life {
   HAK_L25_LOST,  /* in a forked child: its thread is not there, and was perhaps half-way through */
 };
 
+/* What no thread counts by class; atomic. `total`: blocks of the class that the pool has, in use or
+ * not. `moved`: live blocks that have come to the class, or left it, by a change of size. `gives`: by
+ * threads without a cache.
+ * INV l25-3, while nobody uses the pool: live = takes + moved - gives, cached = total - live. */
+struct haki_l25_count {
+  _Atomic(uint64_t) total, moved, gives;
+};
+
 struct haki_l25 {
   struct haki_shards shards;
+  struct haki_l25_count count[HAK_L25_CLASSES];
   struct haki_quota *quota;                /* what lies here is charged to it */
   struct haki_large *large;                /* of the arena: marks its blocks */
   _Atomic(struct haki_l25_cache *) caches; /* all there ever were; grows only */
@@ -90,11 +101,28 @@ struct haki_l25_cache *haki_l25_join(struct haki_l25 *pool);
 /* Everything in the cache goes to the shards; somebody else may have it then. */
 void haki_l25_leave(struct haki_l25_cache *cache);
 
+/* The hot way: what was freed last, if `size` bytes of it are charged already. NULL: not so, or the
+ * thread has to look after the pool; haki_l25_take() does all that. */
+HAK_INLINE struct page *haki_l25_take_warm(struct haki_l25_cache *cache, size_t size);
+/* The same for a block of the cache's own: true when it is back. */
+HAK_INLINE bool haki_l25_give_warm(struct haki_l25_cache *cache, struct page *p);
 /* A block of at least `size` bytes, at most 1 MiB. p->size says what is charged for it. NULL: no
  * memory. */
 struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, uintptr_t site);
 /* A block comes back; `cache` is the caller's, NULL when it has none. */
 void haki_l25_give(struct haki_l25_cache *cache, struct page *p);
+/* The same, but to the chunks. */
+void haki_l25_give_up(struct haki_l25_cache *cache, struct page *p);
+/* A block taken just now comes back unused: as if it had not been asked for. */
+void haki_l25_untake(struct haki_l25_cache *cache, struct page *p);
+/* A block in use has another length than before. */
+void haki_l25_resized(struct page *p, size_t was);
+
+struct haki_l25_class_sum {
+  uint64_t live, cached, takes;
+};
+/* By class; exact while nobody uses the pool. */
+void haki_l25_sums(struct haki_l25 *pool, struct haki_l25_class_sum sums[HAK_L25_CLASSES]);
 /* Gives back everything that no thread has in its cache, and the caller's too. */
 size_t haki_l25_trim(struct haki_l25 *pool, struct haki_l25_cache *cache);
 /* Ages the shards and the caches of exited threads when their time has come. Returns the bytes that
@@ -130,8 +158,40 @@ HAK_INLINE void haki_l25_count_op(struct haki_l25_cache *cache, bool taking) {
   if (HAK_UNLIKELY(ops == cache->tick_at)) haki_l25_tick(cache, taking);
 }
 
-HAK_INLINE size_t haki_l25_class_of(size_t size) {
+HAK_INLINE unsigned haki_l25_class_of(size_t size) {
   return haki_l25_class(haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT);
+}
+
+HAK_INLINE struct page *haki_l25_take_warm(struct haki_l25_cache *cache, size_t size) {
+  struct haki_l25_class *k = &cache->cls[haki_l25_class_of(size)];
+  if (HAK_UNLIKELY(!haki_bias_try_enter(&cache->bias))) return NULL;
+  struct page *p = haki_ring_newest(&k->ring);
+  uint64_t ops = haki_cell_get(&cache->ops) + 1;
+  if (HAK_LIKELY(p != NULL && size <= p->size && ops != cache->tick_at)) {
+    haki_ring_drop(&k->ring);
+    haki_cell_set(&cache->ops, ops);
+    haki_cell_add(&k->takes, 1);
+    HAK_PAGE_SET(p, kind, HAK_PAGE_RUN);
+  } else {
+    p = NULL;
+  }
+  haki_bias_leave(&cache->bias);
+  return p;
+}
+
+HAK_INLINE bool haki_l25_give_warm(struct haki_l25_cache *cache, struct page *p) {
+  struct haki_l25_class *k = &cache->cls[haki_l25_class(p->length)];
+  if (HAK_UNLIKELY(!haki_bias_try_enter(&cache->bias))) return false;
+  uint64_t ops = haki_cell_get(&cache->ops) + 1;
+  bool fits = !haki_ring_is_full(&k->ring) && ops != cache->tick_at;
+  if (HAK_LIKELY(fits)) {
+    HAK_PAGE_SET(p, kind, HAK_PAGE_POOLED);
+    haki_ring_add(&k->ring, p);
+    haki_cell_set(&cache->ops, ops);
+    haki_cell_add(&k->gives, 1);
+  }
+  haki_bias_leave(&cache->bias);
+  return fits;
 }
 
 #endif

@@ -101,8 +101,7 @@ static struct page *take_chunks(size_t size, size_t align, bool zero) {
 /* ---- blocks of the pool: charged to the arena whether they are in use or not ---- */
 
 static bool pools(const struct haki_l25_cache *cache, size_t size, size_t align) {
-  return cache != NULL && size <= (size_t)HAK_L25_PAGES_MAX * HAK_PAGE_SIZE &&
-         align <= HAK_PAGE_SIZE;
+  return cache != NULL && size <= HAK_L25_MAX && align <= HAK_PAGE_SIZE;
 }
 
 static struct page *take_pooled(struct haki_l25_cache *cache, const struct haki_large_request *r,
@@ -111,7 +110,7 @@ static struct page *take_pooled(struct haki_l25_cache *cache, const struct haki_
   if (p == NULL) return NULL;
   if (size > p->size) {
     if (!haki_quota_charge(cache->pool->quota, size - p->size)) {
-      haki_l25_give(cache, p);
+      haki_l25_untake(cache, p);
       return NULL;
     }
     p->size = size;
@@ -121,10 +120,29 @@ static struct page *take_pooled(struct haki_l25_cache *cache, const struct haki_
 }
 
 /* Back to the pool, unless the limit is near. */
-static bool give_pooled(struct page *p, struct haki_l25_cache *cache) {
-  struct haki_l25_cache *home = HAK_PAGE_GET(p, home);
-  if (home == NULL || haki_quota_tight(home->pool->quota)) return false;
-  haki_l25_give(cache, p);
+static void give_pooled(struct page *p, struct haki_large *l, struct haki_l25_cache *cache) {
+  if (!haki_quota_tight(l->quota)) {
+    haki_l25_give(cache, p);
+    return;
+  }
+  haki_l25_give_up(cache, p);
+  haki_purge_tick();
+}
+
+/* INV large-1: a block of the pool has been touched as far as it is charged, or further. */
+HAK_HOT void *haki_large_alloc_warm(struct haki_l25_cache *cache, size_t size) {
+  struct page *p = haki_l25_take_warm(cache, size);
+  if (HAK_UNLIKELY(p == NULL)) return NULL;
+  HAK_ASSERT(HAK_PAGE_GET(p, touched) >= p->size / HAK_UNIT);
+  haki_cell_add(&cache->large.bytes, p->size);
+  return haki_page_start(p);
+}
+
+HAK_HOT bool haki_large_free_warm(struct haki_l25_cache *cache, struct page *p) {
+  size_t size = p->size;
+  if (HAK_UNLIKELY(haki_quota_tight(cache->pool->quota))) return false;
+  if (HAK_UNLIKELY(!haki_l25_give_warm(cache, p))) return false;
+  haki_cell_sub(&cache->large.bytes, size);
   return true;
 }
 
@@ -248,9 +266,11 @@ void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
     haki_list_init(&p->link);
     haki_list_insert(&l->blocks, &p->link);
   }
-  COUNT(l, cache, count, 1);
   COUNT(l, cache, bytes, p->size);
-  COUNT(l, cache, allocs, 1);
+  if (HAK_PAGE_GET(p, home) == NULL) {
+    COUNT(l, cache, count, 1);
+    COUNT(l, cache, allocs, 1);
+  }
   return haki_page_start(p);
 }
 
@@ -297,9 +317,12 @@ void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
   struct haki_large *l = HAK_PAGE_GET(p, large);
   size_t size = p->size;
   if (!l->shared) haki_list_remove(&p->link);
-  COUNT(l, cache, count, -1);
   COUNT(l, cache, bytes, -size);
-  if (give_pooled(p, cache)) return;
+  if (HAK_PAGE_GET(p, home) != NULL) {
+    give_pooled(p, l, cache);
+    return;
+  }
+  COUNT(l, cache, count, -1);
   bool huge = l->shared && haki_page_kind(p) == HAK_PAGE_HUGE, kept = huge && keep_big(l, cache, p);
   if (!kept) {
     give(p);
@@ -322,13 +345,14 @@ static void shrink(struct page *p, size_t size, struct haki_l25_cache *cache) {
   size_t was = p->size;
   char *start = haki_page_start(p);
   if (haki_page_kind(p) == HAK_PAGE_RUN) {
-    size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT;
+    size_t pages = haki_align_up(size, HAK_PAGE_SIZE) >> HAK_PAGE_SHIFT, length = p->length;
     if (HAK_PAGE_GET(p, home) != NULL) pages = haki_l25_pages(haki_l25_class(pages));
-    if (pages < p->length) {
-      haki_run_spread_touched(p, p->length);
-      haki_pages_give(p + pages, p->length - pages);
+    if (pages < length) {
+      haki_run_spread_touched(p, length);
+      haki_pages_give(p + pages, length - pages);
       haki_run_gather_touched(p, pages);
       p->length = pages;
+      if (HAK_PAGE_GET(p, home) != NULL) haki_l25_resized(p, length);
     }
   } else {
     size_t chunks = haki_align_up(size, HAK_CHUNK_SIZE) >> HAK_CHUNK_SHIFT;
@@ -355,9 +379,11 @@ static bool grow_in_place(struct page *p, size_t size) {
     bool pooled = HAK_PAGE_GET(p, home) != NULL;
     if (pages > (pooled ? (size_t)HAK_L25_PAGES_MAX : (size_t)HAK_RUN_PAGES_MAX)) return false;
     if (pooled) pages = haki_l25_pages(haki_l25_class(pages)); /* the pool has it by its class */
-    haki_run_spread_touched(p, p->length);
-    bool ok = haki_pages_extend(p, p->length, pages - p->length);
+    size_t length = p->length;
+    haki_run_spread_touched(p, length);
+    bool ok = haki_pages_extend(p, length, pages - length);
     if (ok) p->length = pages;
+    if (ok && pooled) haki_l25_resized(p, length);
     haki_run_gather_touched(p, p->length);
     return ok;
   }
@@ -432,8 +458,8 @@ void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache) {
 static void drop_one(struct haki_large *l, struct page *p) {
   size_t size = p->size;
   if (!is_kept(haki_page_kind(p))) {
-    COUNT(l, (struct haki_l25_cache *)NULL, count, -1);
     COUNT(l, (struct haki_l25_cache *)NULL, bytes, -size);
+    if (HAK_PAGE_GET(p, home) == NULL) COUNT(l, (struct haki_l25_cache *)NULL, count, -1);
   }
   give(p);
   haki_quota_uncharge(l->quota, size);

@@ -24,6 +24,12 @@ struct haki_large {
 /* `lender`: NULL for a shared arena; a private one takes big blocks that wait there. */
 void haki_large_init(struct haki_large *l, struct haki_quota *quota, struct haki_large *lender);
 
+/* The hot way to a block of a shared arena; NULL: take haki_large_alloc(). `size`: above the slab
+ * range, at most 1 MiB. */
+void *haki_large_alloc_warm(struct haki_l25_cache *cache, size_t size);
+/* The hot way back for one that came from this very cache; false: take haki_large_free(). */
+bool haki_large_free_warm(struct haki_l25_cache *cache, struct page *p);
+
 struct haki_large_request {
   size_t size, align; /* align: power of two, at most HAK_CHUNK_SIZE * 64 */
   uintptr_t site;     /* call site, 0: not known */

@@ -22,21 +22,40 @@ struct haki_ring {
   uint32_t newest, n;
 };
 
+HAK_INLINE bool haki_ring_is_full(const struct haki_ring *r) { return r->n == HAK_RING_SLOTS; }
+
+/* pre: not full. */
+HAK_INLINE void haki_ring_add(struct haki_ring *r, struct page *p) {
+  r->newest = (r->newest + 1) & (HAK_RING_SLOTS - 1);
+  r->slot[r->newest] = p;
+  r->n++;
+}
+
 /* Keeps p; what it pushes out, the oldest, or NULL. */
 HAK_INLINE struct page *haki_ring_push(struct haki_ring *r, struct page *p) {
-  r->newest = (r->newest + 1) & (HAK_RING_SLOTS - 1);
-  struct page *oldest = r->n == HAK_RING_SLOTS ? r->slot[r->newest] : NULL;
-  r->n += r->n < HAK_RING_SLOTS;
-  r->slot[r->newest] = p;
+  struct page *oldest = NULL;
+  if (haki_ring_is_full(r)) {
+    oldest = r->slot[(r->newest + 1) & (HAK_RING_SLOTS - 1)];
+    r->n--;
+  }
+  haki_ring_add(r, p);
   return oldest;
+}
+
+/* The newest block, which stays, or NULL. */
+HAK_INLINE struct page *haki_ring_newest(const struct haki_ring *r) {
+  return r->n != 0 ? r->slot[r->newest] : NULL;
+}
+/* pre: not empty. */
+HAK_INLINE void haki_ring_drop(struct haki_ring *r) {
+  r->newest = (r->newest - 1) & (HAK_RING_SLOTS - 1);
+  r->n--;
 }
 
 /* The newest block, or NULL. */
 HAK_INLINE struct page *haki_ring_pop(struct haki_ring *r) {
-  if (r->n == 0) return NULL;
-  struct page *p = r->slot[r->newest];
-  r->newest = (r->newest - 1) & (HAK_RING_SLOTS - 1);
-  r->n--;
+  struct page *p = haki_ring_newest(r);
+  if (p != NULL) haki_ring_drop(r);
   return p;
 }
 

@@ -68,6 +68,8 @@ int hak_stat_find(const char *name);
 size_t hak_stats_read(hak_arena *arena, uint64_t *values, size_t n);
 typedef struct hak_class_stat { size_t size; size_t blocks; size_t slabs; size_t active; } hak_class_stat;
 void hak_class_stats(hak_arena *arena, void (*visit)(const hak_class_stat *, void *), void *ud);
+typedef struct hak_l25_class_stat { size_t size; size_t blocks; size_t cached; uint64_t ops; } hak_l25_class_stat;
+void hak_l25_class_stats(hak_arena *arena, void (*visit)(const hak_l25_class_stat *, void *), void *ud);
 int hak_report(const char *format, void (*write)(const char *text, size_t size, void *ud), void *ud);
 void hak_log_set_sink(void (*sink)(int level, const char *line, void *ud), void *ud);
 const char *hak_strerror(int error);
@@ -113,6 +115,7 @@ const char *hak_errname(int error);
     hak_knob_find = "int (*)(const char *name)",
     hak_knob_info_at = "const hak_knob_info *(*)(size_t index)",
     hak_knob_value = "uint64_t (*)(size_t index)",
+    hak_l25_class_stats = "void (*)(hak_arena *arena, void (*visit)(const hak_l25_class_stat *, void *), void *ud)",
     hak_log_set_sink = "void (*)(void (*sink)(int level, const char *line, void *ud), void *ud)",
     hak_lua_alloc = "void *(*)(void *arena, void *ptr, size_t osize, size_t nsize)",
     hak_lua_bind = "int (*)(hak_arena *arena, const hak_lua_binding *binding)",

@@ -180,7 +180,7 @@ local function statistics(core)
       plan[#plan + 1] = entry
     end
   end
-  local slow, arenas = core.stats, core.arenas
+  local slow, arenas, classes = core.stats, core.arenas, core.classes
 
   return function(name)
     if name == nil then
@@ -198,6 +198,7 @@ local function statistics(core)
         end
         into[entry.key] = tonumber(values[entry.index]) * entry.scale
       end
+      result.l25.classes = classes()
       result.arenas = arenas()
       return result
     end

@@ -49,8 +49,16 @@ local hakmem = {}
 ---@field libs? string[] libraries to open; default: the standard ones without debug and ffi
 ---@field arena? hakmem.arena to live in, instead of one of its own; excludes limit
 
----Statistics, nested at the dots of their names: `stats.small.slabs`. Numbers; per arena also
----`name` and `kind`; process-wide also `arenas`, the list of all live arenas' statistics.
+---Blocks of the pool of large blocks of one class; a list of these is `stats.l25.classes`.
+---@class hakmem.l25_class
+---@field size integer most bytes of a block
+---@field blocks integer live
+---@field cached integer free, in threads' caches and shards
+---@field ops integer blocks handed out so far
+
+---Statistics, nested at the dots of their names: `stats.small.slabs`. Numbers; `l25.classes` lists
+---`hakmem.l25_class`; per arena also `name` and `kind`; process-wide also `arenas`, the list of all
+---live arenas' statistics.
 ---@alias hakmem.stats table<string, any>
 
 ---A new arena. nil, message, code when memory does not suffice.

@@ -206,6 +206,32 @@ TEST(prometheus_lines) {
   CHECK_CMP(samples, >=, families);
 }
 
+static bool says(const char *format, const char *what) {
+  make(format);
+  return strstr(text, what) != NULL;
+}
+
+TEST(classes_of_large_blocks) {
+  enum { SIZE = 196608 };
+  hak_arena_config config = {.name = "pool", .kind = HAK_ARENA_SHARED};
+  CHECK(!says("text", "Large blocks") && says("json", "\"classes\":[]"));
+  hak_arena *a = hak_arena_create(&config);
+  hak_arena_free(a, hak_arena_alloc(a, SIZE));
+  CHECK(hak_arena_alloc(a, SIZE) != NULL && hak_malloc(SIZE) != NULL);
+  char line[200];
+  snprintf(line, sizeof line, "\n  %12s %12d %12d %14d\n", "192.0 KiB", 2, 0, 3);
+  CHECK(says("text", "\nLarge blocks of shared arenas, by size class\n") && says("text", line));
+  CHECK(says("json", "\"classes\":[{\"size\":196608,\"blocks\":2,\"cached\":0,\"ops\":3}]}"));
+  CHECK(says("json", "\"classes\":[{\"size\":196608,\"blocks\":1,\"cached\":0,\"ops\":2}]}"));
+  CHECK(says("prometheus", "\nhakmem_l25_class_ops_total{size=\"196608\"} 3\n"));
+  snprintf(line, sizeof line,
+           "\nhakmem_arena_l25_class_blocks{arena=\"pool\",id=\"%llu\",size=\"%d\"} 1\n",
+           (unsigned long long)hak_arena_get_id(a), SIZE);
+  CHECK(says("prometheus", line));
+  CHECK_EQ(hak_arena_reset(a), 0);
+  CHECK(says("prometheus", "\nhakmem_l25_class_blocks{size=\"196608\"} 1\n"));
+}
+
 /* Names are bytes, reports are UTF-8. */
 static bool utf8(const char *s) {
   for (; *s; s++) {
