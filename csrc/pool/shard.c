@@ -45,12 +45,18 @@ static struct haki_shard_list *list_of(struct haki_shards *s, uint32_t i, unsign
 
 static bool try_lock(struct haki_shard_list *l) {
   bool ok = haki_spin_try(&l->lock);
-  atomic_fetch_add_explicit(&l->ops, 1, memory_order_relaxed);
-  if (!ok) atomic_fetch_add_explicit(&l->waits, 1, memory_order_relaxed);
+  if (HAK_LIKELY(ok))
+    haki_cell_add(&l->held, 1);
+  else
+    atomic_fetch_add_explicit(&l->waits, 1, memory_order_relaxed);
   return ok;
 }
 
-static void lock(struct haki_shard_list *l) { haki_spin_lock(&l->lock); }
+static void lock(struct haki_shard_list *l) {
+  if (try_lock(l)) return;
+  haki_spin_lock(&l->lock);
+  haki_cell_add(&l->held, 1);
+}
 static void unlock(struct haki_shard_list *l) { haki_spin_unlock(&l->lock); }
 
 /* ---- bits ---- */
@@ -262,10 +268,11 @@ static struct window add_lists(struct haki_shards *s, bool reset) {
   for (uint32_t i = 0; i < count; i++)
     for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
       struct haki_shard_list *l = list_of(s, i, c);
-      uint64_t ops = atomic_load_explicit(&l->ops, memory_order_relaxed);
-      if (ops == 0) continue; /* not touched */
-      w.ops += ops;
-      w.waits += atomic_load_explicit(&l->waits, memory_order_relaxed);
+      uint64_t held = haki_cell_get(&l->held);
+      uint64_t waits = atomic_load_explicit(&l->waits, memory_order_relaxed);
+      if ((held | waits) == 0) continue; /* not touched */
+      w.ops += held + waits;
+      w.waits += waits;
       if (reset) w.load += atomic_exchange_explicit(&l->load, 0, memory_order_relaxed);
     }
   return w;
@@ -338,7 +345,7 @@ bool haki_shards_check(struct haki_shards *s) {
 void haki_shards_lock_all(struct haki_shards *s) {
   haki_spin_lock(&s->growing);
   for (uint32_t i = 0; i < haki_shards_count(s); i++)
-    for (unsigned c = 0; c < HAK_L25_CLASSES; c++) lock(list_of(s, i, c));
+    for (unsigned c = 0; c < HAK_L25_CLASSES; c++) haki_spin_lock(&list_of(s, i, c)->lock);
 }
 
 void haki_shards_unlock_all(struct haki_shards *s) {

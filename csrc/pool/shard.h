@@ -41,7 +41,8 @@ struct haki_shard_list {
   haki_inbox remote; /* freed without the lock */
   _Atomic(uint32_t) remote_count;
   _Atomic(uint32_t) load;       /* blocks asked for since the last check */
-  _Atomic(uint64_t) ops, waits; /* tries of the lock; of those, found it held */
+  hak_cell held;                /* times the lock was got; under it */
+  _Atomic(uint64_t) waits;      /* times it was found held: by who tries the next one, by who waits */
 };
 
 struct haki_shard {
@@ -82,7 +83,8 @@ struct page *haki_shards_shed(struct haki_shards *s, unsigned c, uint32_t i, boo
 /* Looks at load and waits since the last check, at most every l25.check_interval; grows when one
  * says so. True: grown. */
 bool haki_shards_check(struct haki_shards *s);
-/* How often a shard's lock was tried, and found held, since the pool was made. */
+/* How often a shard's lock was wanted, by whoever it was but a fork, and found held, since the pool was
+ * made. Who waits for it has wanted it twice: once in vain. */
 void haki_shards_waits(struct haki_shards *s, uint64_t *ops, uint64_t *waits);
 bool haki_shards_any(struct haki_shards *s); /* some shard has blocks */
 /* All locks, so that a fork meets no list half-way. */

@@ -189,6 +189,48 @@ TEST(nothing_is_lost_between_threads) {
   }
 }
 
+static void *puts_one(void *unused) {
+  haki_shards_put(&pool, C, 0, chain(0, 1), 1);
+  return unused;
+}
+static void *sheds_one(void *unused) {
+  CHECK(haki_shards_shed(&pool, C, 0, true) == &fake[0]);
+  return unused;
+}
+
+static void wanted(uint64_t ops, uint64_t waits) {
+  uint64_t now[2];
+  haki_shards_waits(&pool, &now[0], &now[1]);
+  CHECK_EQ(now[0], ops);
+  CHECK_EQ(now[1], waits);
+}
+
+static void await_waits(uint64_t most) {
+  for (uint64_t ops, waits = 0; waits < most; sched_yield()) haki_shards_waits(&pool, &ops, &waits);
+}
+
+/* Who gives a batch back tries four shards, then waits for its own; who ages the pool waits at once. */
+TEST(every_wait_is_counted) {
+  knob("l25.shard_mix", "off");
+  open_shards(8, 8);
+  for (int i = 0; i < 4; i++) pool.segment[0][i].list[C].lock = 1;
+  pthread_t t = start(puts_one, NULL);
+  await_waits(5);
+  for (int i = 0; i < 4; i++) pool.segment[0][i].list[C].lock = 0;
+  finish(t);
+  wanted(6, 5); /* and got it once */
+  pool.segment[0][0].list[C].lock = 1;
+  t = start(sheds_one, NULL);
+  await_waits(6);
+  pool.segment[0][0].list[C].lock = 0;
+  finish(t);
+  wanted(8, 6);
+  haki_shards_lock_all(&pool); /* a fork is no use of the pool */
+  haki_shards_unlock_all(&pool);
+  wanted(8, 6);
+  haki_shards_destroy(&pool);
+}
+
 /* ---- growth ---------------------------------------------------------------------------------- */
 
 static char heard[16][120];
