@@ -13,7 +13,8 @@ local shards = {}
 
 local THREADS = { 2, 8, 16, 32 }
 local INTERVAL_MS = 25 -- instead of 5 s, and the load that counts as high in proportion
-local LOAD = 1000 * INTERVAL_MS // 5000
+local DEFAULT_LOAD = 10000
+local LOAD = DEFAULT_LOAD * INTERVAL_MS // 5000
 local WAITS_MOST = 1.0 -- per cent
 local SEVERAL_SITES = 64
 local ENOUGH_OPS = 256 -- fewer shard operations say nothing about waits
@@ -156,8 +157,8 @@ local function waits_table(work, rows, result)
     end)
   t.notes = {
     "fixed: l25.dynamic=off. load: only a high average load makes the pool grow; waits: only waits.",
-    ("The pool is checked every %d ms (default: 5 s); a load above %d, instead of 1000, is high.")
-      :format(INTERVAL_MS, LOAD),
+    ("The pool is checked every %d ms (default: 5 s); a load above %d, instead of %d, is high.")
+      :format(INTERVAL_MS, LOAD, DEFAULT_LOAD),
     "Shard operation: an attempt to lock a shard, as counted at the last check; shards: the most of any",
     "round. ‰: shard operations for 1,000 blocks asked of the pool, number of shards fixed; the other",
     "blocks came from the thread's own cache.",
