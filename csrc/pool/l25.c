@@ -296,6 +296,20 @@ static struct page *take_shared(struct haki_l25_cache *cache, unsigned c, uintpt
   return p;
 }
 
+/* A block of up to half as much again, before untouched memory is taken: how many of each class are in
+ * use changes all the time, and what one class had at its peak would lie there while others fault. */
+static struct page *take_larger(struct haki_l25_cache *cache, unsigned c, uintptr_t site) {
+  size_t n = haki_l25_pages(c), most = n + (n + 1) / 2;
+  for (c++; c < HAK_L25_CLASSES && haki_l25_pages(c) <= most; c++) {
+    struct page *p = take_cached(cache, c);
+    bool batched = cache->cls[c].batched != 0;
+    if (p == NULL && (batched || haki_shards_have(&cache->pool->shards, c)))
+      p = take_shared(cache, c, site);
+    if (p != NULL) return p;
+  }
+  return NULL;
+}
+
 static struct page *take_fresh(struct haki_l25_cache *cache, unsigned c) {
   size_t n = haki_l25_pages(c);
   struct page *p = haki_run_cut(&cache->run, n);
@@ -316,10 +330,11 @@ HAK_HOT struct page *haki_l25_take(struct haki_l25_cache *cache, size_t size, ui
   if (p == NULL && drain_inbound(cache)) p = take_cached(cache, c);
   if (HAK_UNLIKELY(p == NULL)) {
     p = take_shared(cache, c, site);
+    if (p == NULL) p = take_larger(cache, c, site);
     if (p == NULL) p = take_fresh(cache, c);
     if (p != NULL) haki_cell_add(&cache->misses, 1);
   }
-  if (HAK_LIKELY(p != NULL)) haki_cell_add(&cache->cls[c].takes, 1);
+  if (HAK_LIKELY(p != NULL)) haki_cell_add(&cache->cls[class_of(p)].takes, 1);
   haki_bias_leave(&cache->bias);
   if (p == NULL) return NULL;
   HAK_PAGE_SET(p, home, cache);

@@ -8,7 +8,8 @@
  *        it is in there; its inbound stack to everybody.
  * Start: haki_l25_take(), haki_l25_give().
  *
- *   take: ring -> LIFO -> inbound -> transfer -> own shard -> another shard -> run -> chunk
+ *   take: ring -> LIFO -> inbound -> transfer -> own shard -> another shard -> the same of classes
+ *         up to half as large again -> run -> chunk
  *   give: ring -> LIFO -> (batch) -> shard;  another thread's block: its cache's inbound stack, or
  *         a shard's remote stack when that thread has gone */
 #ifndef HAK_L25_H

@@ -293,11 +293,16 @@ void haki_shards_waits(struct haki_shards *s, uint64_t *ops, uint64_t *waits) {
   *waits = all.waits;
 }
 
-bool haki_shards_any(struct haki_shards *s) {
+bool haki_shards_have(struct haki_shards *s, unsigned c) {
   uint32_t words = (haki_shards_count(s) + 63) / 64;
+  for (uint32_t w = 0; w < words; w++)
+    if (atomic_load_explicit(&s->nonempty[c][w], memory_order_relaxed) != 0) return true;
+  return false;
+}
+
+bool haki_shards_any(struct haki_shards *s) {
   for (unsigned c = 0; c < HAK_L25_CLASSES; c++)
-    for (uint32_t w = 0; w < words; w++)
-      if (atomic_load_explicit(&s->nonempty[c][w], memory_order_relaxed) != 0) return true;
+    if (haki_shards_have(s, c)) return true;
   return false;
 }
 

@@ -86,7 +86,8 @@ bool haki_shards_check(struct haki_shards *s);
 /* How often a shard's lock was wanted, by whoever it was but a fork, and found held, since the pool was
  * made. Who waits for it has wanted it twice: once in vain. */
 void haki_shards_waits(struct haki_shards *s, uint64_t *ops, uint64_t *waits);
-bool haki_shards_any(struct haki_shards *s); /* some shard has blocks */
+bool haki_shards_have(struct haki_shards *s, unsigned c); /* some shard has blocks of class c */
+bool haki_shards_any(struct haki_shards *s);              /* of any class */
 /* All locks, so that a fork meets no list half-way. */
 void haki_shards_lock_all(struct haki_shards *s);
 void haki_shards_unlock_all(struct haki_shards *s);

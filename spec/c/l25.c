@@ -135,6 +135,25 @@ TEST(l25_decay_effect) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+/* From the cache, and from the shards; not one that is far too large. */
+TEST(a_larger_block_comes_before_fresh_memory) {
+  for (int from_shards = 0; from_shards < 2; from_shards++) {
+    hak_arena *a = shared();
+    if (from_shards) knob("l25.cache_bytes", "0");
+    wave(a, from_shards ? 16 : 1, 6 * HAK_PAGE_SIZE);
+    uint64_t cached = stat_of(a, "l25.cached");
+    void *p = hak_arena_alloc(a, 4 * HAK_PAGE_SIZE - 100);
+    CHECK_EQ(stat_of(a, "l25.cached"), cached - 6 * HAK_PAGE_SIZE);
+    CHECK_EQ(hak_usable_size(p), 6 * HAK_PAGE_SIZE);
+    void *q = hak_arena_alloc(a, 3 * HAK_PAGE_SIZE);
+    CHECK_EQ(hak_usable_size(q), 3 * HAK_PAGE_SIZE);
+    hak_free(p);
+    CHECK_EQ(stat_of(a, "l25.cached"), cached);
+    CHECK(hak_arena_alloc(a, 6 * HAK_PAGE_SIZE) == p); /* where it came from */
+    CHECK_EQ(hak_arena_destroy(a), 0);
+  }
+}
+
 /* ---- growth and statistics, through the front door ------------------------------------------- */
 
 static void *asker(void *arena) { /* more than the threads keep: shards are asked */
