@@ -2,7 +2,8 @@
  *
  * Why:   what can be derived at a read costs nothing at an allocation.
  * Owns:  nothing.
- * Locks: REGISTRY or ARENA while lists are walked; descriptors are read as they are, relaxed.
+ * Locks: REGISTRY while one arena or all are read, ARENA while lists of heaps are; descriptors are read
+ *        as they are, relaxed.
  * Start: haki_api_stats_read().
  *
  * Blocks in a thread's bins count as live in their pages. For heaps of the calling thread they are
@@ -438,18 +439,26 @@ static void settle(struct hak_arena *a) {
   haki_registry_leave(entered);
 }
 
-/* Everything there is, in *s; false: the arena is dead. */
+/* Everything there is, in *s; false: the arena is dead. One that dies meanwhile waits for REGISTRY: its
+ * pool and its table of big blocks lie in memory that goes. */
 static bool add_up(struct sums *s, struct hak_arena *a) {
-  if (a != NULL && !haki_arena_is_live(a)) return false;
   s->arena = a;
-  settle(a);
-  find_range(s, a);
-  add_regions(s);
-  if (a != NULL)
-    add_one(s, a);
-  else
+  if (a == NULL) {
+    settle(a);
+    find_range(s, a);
+    add_regions(s);
     add_process(s);
-  return true;
+    return true;
+  }
+  bool entered = haki_registry_enter(), live = haki_arena_is_live(a);
+  if (live) {
+    settle(a);
+    find_range(s, a);
+    add_regions(s);
+    add_one(s, a);
+  }
+  haki_registry_leave(entered);
+  return live;
 }
 
 size_t haki_api_stats_read(hak_arena *a, uint64_t *values, size_t n) {

@@ -287,6 +287,7 @@ static void *churn(void *unused) {
   while (!stop) {
     hak_arena *a = arena_of_kind((int)below(&seed, 2), 0);
     for (int i = 0; i < 100; i++) hak_free(hak_malloc(log_size(&seed, 100000)));
+    for (int i = 0; i < 3; i++) hak_arena_free(a, hak_arena_alloc(a, 700000 * (size_t)(i + 1)));
     CHECK_EQ(hak_arena_destroy(a), 0);
   }
   return unused;
