@@ -176,12 +176,22 @@ static bool drain_inbound(struct haki_l25_cache *cache) {
 
 /* ---- ageing ---- */
 
+/* Half of the ring moves behind it when nobody has asked for a block of the class. Returns how many. */
+static size_t age_ring(struct haki_l25_cache *cache, unsigned c) {
+  struct haki_l25_class *k = &cache->cls[c];
+  uint64_t takes = haki_cell_get(&k->takes);
+  size_t n = takes == k->seen_takes ? (k->ring.n + 1) / 2 : 0;
+  for (size_t i = 0; i < n; i++) push_lifo(cache, c, haki_ring_oldest(&k->ring));
+  k->seen_takes = takes;
+  return n;
+}
+
 /* Half of what was not needed since the last time goes to the shards. */
 static void age_cache(struct haki_l25_cache *cache) {
   for (unsigned c = 0; c < HAK_L25_CLASSES; c++) {
     struct haki_l25_class *k = &cache->cls[c];
-    size_t idle = k->low + k->batched;
-    if (idle != 0) flush(cache, c, (idle + 1) / 2);
+    size_t idle = (k->low + k->batched + 1u) / 2 + age_ring(cache, c);
+    if (idle != 0) flush(cache, c, idle);
     k->low = k->lifo_count;
   }
 }

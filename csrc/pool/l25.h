@@ -42,8 +42,9 @@ struct haki_l25_class {
   hak_cell takes, gives;         /* of this thread; gives: of blocks of any home */
   struct page *batch[HAK_BATCH]; /* the transfer cache: came from a shard together */
   uint16_t lifo_count, batched;
-  uint16_t low;   /* least blocks behind the ring since the last ageing */
-  uintptr_t site; /* that asked the shards last: what goes back is put where it will look */
+  uint16_t low;        /* least blocks behind the ring since the last ageing */
+  uint64_t seen_takes; /* at the last ageing */
+  uintptr_t site;      /* that asked the shards last: what goes back is put where it will look */
 };
 
 /* INV l25-2: a cache that is `clean` is empty and its thread ticks at its next operation, unless

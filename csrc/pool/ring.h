@@ -31,13 +31,14 @@ HAK_INLINE void haki_ring_add(struct haki_ring *r, struct page *p) {
   r->n++;
 }
 
+/* Takes the oldest. pre: not empty. */
+HAK_INLINE struct page *haki_ring_oldest(struct haki_ring *r) {
+  return r->slot[(r->newest - --r->n) & (HAK_RING_SLOTS - 1)];
+}
+
 /* Keeps p; what it pushes out, the oldest, or NULL. */
 HAK_INLINE struct page *haki_ring_push(struct haki_ring *r, struct page *p) {
-  struct page *oldest = NULL;
-  if (haki_ring_is_full(r)) {
-    oldest = r->slot[(r->newest + 1) & (HAK_RING_SLOTS - 1)];
-    r->n--;
-  }
+  struct page *oldest = haki_ring_is_full(r) ? haki_ring_oldest(r) : NULL;
   haki_ring_add(r, p);
   return oldest;
 }

@@ -135,6 +135,28 @@ TEST(l25_decay_effect) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+static size_t cached_of(hak_arena *a, unsigned c) {
+  struct haki_l25_class_sum sums[HAK_L25_CLASSES];
+  haki_l25_sums(a->pool, sums);
+  return sums[c].cached;
+}
+
+/* The thread is busy, so nobody empties its cache; what it does not use leaves the ring all the same. */
+TEST(a_ring_that_nobody_asks_ages) {
+  knob("drain.enabled", "off"); /* it would, were this thread kept from running */
+  knob("l25.decay", "10ms");
+  hak_arena *a = shared();
+  wave(a, HAK_RING_SLOTS, 10 * HAK_PAGE_SIZE);
+  CHECK_EQ(cached_of(a, haki_l25_class(10)), HAK_RING_SLOTS);
+  for (int i = 0; i < 4000 && cached_of(a, haki_l25_class(10)) != 0; i++) {
+    for (int k = 0; k < 100; k++) wave(a, 1, HAK_PAGE_SIZE);
+    nap(5);
+  }
+  CHECK_EQ(cached_of(a, haki_l25_class(10)), 0);
+  CHECK_EQ(cached_of(a, haki_l25_class(1)), 1);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
 /* From the cache, and from the shards; not one that is far too large. */
 TEST(a_larger_block_comes_before_fresh_memory) {
   for (int from_shards = 0; from_shards < 2; from_shards++) {
