@@ -44,6 +44,6 @@ enum haki_bias_result haki_bias_revoke(struct haki_bias *b) {
 
 void haki_bias_restore(struct haki_bias *b) {
   HAK_SCHED_POINT("bias restore");
-  /* release: pairs with haki_bias_enter() */
+  /* release: pairs with haki_bias_say_busy() */
   atomic_store_explicit(&b->revoked, 0, memory_order_release);
 }
