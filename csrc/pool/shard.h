@@ -40,9 +40,9 @@ struct haki_shard_list {
   struct page *free; /* under the lock */
   haki_inbox remote; /* freed without the lock */
   _Atomic(uint32_t) remote_count;
-  _Atomic(uint32_t) load;       /* blocks asked for since the last check */
-  hak_cell held;                /* times the lock was got; under it */
-  _Atomic(uint64_t) waits;      /* times it was found held: by who tries the next one, by who waits */
+  _Atomic(uint32_t) load;  /* blocks asked for since the last check */
+  hak_cell held;           /* times the lock was got; under it */
+  _Atomic(uint64_t) waits; /* times it was found held: by who tries the next one, by who waits */
 };
 
 struct haki_shard {
