@@ -277,14 +277,15 @@ void *haki_large_alloc(struct haki_large *l, struct haki_l25_cache *cache,
 struct page *haki_large_check(struct page *page, const void *p) {
   bool at_start = page != NULL && ((uintptr_t)p & (HAK_PAGE_SIZE - 1)) == 0;
   if (HAK_LIKELY(at_start && haki_page_is_large(page))) return page;
-  if (page != NULL && haki_page_is_large(page)) haki_fatal("invalid free: not a block start", p);
-  if (at_start && haki_page_kind(page) == HAK_PAGE_FREE &&
-      (HAK_PAGE_GET(page, flags) & HAK_PAGE_WAS_LARGE) != 0)
-    haki_fatal("double free", p);
-  if (at_start && is_kept(haki_page_kind(page))) haki_fatal("double free", p);
-  if (page != NULL && haki_page_kind(page) == HAK_PAGE_FREE) {
-    /* inside of a run or of a huge block? */
+  unsigned kind = page != NULL ? haki_page_kind(page) : HAK_PAGE_FREE;
+  if (is_kept(kind) && at_start) haki_fatal("double free", p);
+  if (is_kept(kind) || (page != NULL && haki_page_is_large(page)))
+    haki_fatal("invalid free: not a block start", p);
+  if (page != NULL && kind == HAK_PAGE_FREE) {
+    /* inside of a huge block, in use or waiting, of nothing any more, or of a run? */
     if (haki_chunks_head(p) != NULL) haki_fatal("invalid free: not a block start", p);
+    if (at_start && (HAK_PAGE_GET(page, flags) & HAK_PAGE_WAS_LARGE) != 0)
+      haki_fatal("double free", p);
     struct haki_region *r = haki_page_region(page);
     for (size_t back = 1; back < HAK_RUN_PAGES_MAX && (size_t)(page - r->pages) >= back; back++)
       if (haki_page_kind(page - back) != HAK_PAGE_FREE) {
