@@ -1,4 +1,4 @@
--- larson_hakmem as a user runs it: what the pool of large blocks says under real load.
+-- larson_hakmem as a user runs it: what the pools say under real load.
 local support = dofile "spec/lua_support.lua"
 
 -- Words after the program's name: seconds smallest largest chunks rounds seed threads.
@@ -89,5 +89,37 @@ describe("larson_hakmem", function()
     assert.truthy(statistic(output, "l25.shard_ops") > 1000, output)
     local _, crowded = larson(burst:format(16), knobs) -- sixteen of the same kind do not
     assert.truthy(statistic(crowded, "l25.expansions") > 0, crowded)
+  end)
+
+  -- Doublings of the table of cached big blocks: the buckets at the end.
+  local function resizes(words, env)
+    env.HAKMEM_LOG = 1
+    local _, output = larson(words, env)
+    local buckets = 256
+    assert.truthy(output:find("[BigCache] Initial capacity: 256 buckets, max: 65536 buckets\n", 1, true))
+    for from, to, entries in output:gmatch "%[BigCache%] Resized: (%d+) → (%d+) buckets %((%d+) entries%)" do
+      assert.equal(buckets, tonumber(from))
+      assert.equal(buckets * 2, tonumber(to))
+      assert.truthy(tonumber(entries) * 4 >= buckets * 3, output)
+      buckets = buckets * 2
+    end
+    assert.equal(buckets, statistic(output, "bigcache.buckets"))
+    return buckets, output
+  end
+
+  it("makes the table of big blocks grow, with default knobs", function()
+    local buckets, output = resizes("0.5 1048577 1310720 1 100 1 2 --burst 300", {})
+    assert.truthy(buckets >= 1024, output) -- 256 → 512 → 1024
+    assert.truthy(statistic(output, "bigcache.peak") <= 256 * 1024 * 1024, output)
+  end)
+
+  it("makes the table of big blocks grow to its limit", function()
+    local seconds, buckets, output = 2, nil, nil
+    repeat -- until there was time enough
+      buckets, output = resizes(seconds .. " 1048577 1048577 1 1 1 1 --burst 26000 --sites 4096",
+        { HAKMEM_BIGCACHE_MAX_MAPPED = "1T", HAKMEM_BIGCACHE_DECAY = "1h" })
+      seconds = seconds * 3
+    until buckets == 65536 or seconds > 60
+    assert.equal(65536, buckets, output)
   end)
 end)

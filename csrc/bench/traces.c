@@ -102,8 +102,9 @@ static void time_is_up(int signal) {
 
 /* ---- counting ------------------------------------------------------------------------------- */
 
-static const char *const counters[] = {"hits", "hits_front", "hits_site", "hits_class", "misses"};
-static const char *const gauges[] = {"buckets", "entries", "bytes",
+static const char *const counters[] = {"hits",       "hits_front",  "hits_site",
+                                       "hits_class", "hits_purged", "misses"};
+static const char *const gauges[] = {"buckets", "entries", "bytes",    "cooling",
                                      "inserts", "resizes", "evictions"};
 enum { COUNTERS = sizeof counters / sizeof *counters, GAUGES = sizeof gauges / sizeof *gauges };
 
@@ -135,8 +136,10 @@ static void print_counters(const uint64_t *before, const uint64_t *after) {
   }
   if (there && hits + misses != 0) {
     printf("hit_rate %.6f\n", (double)hits / (double)(hits + misses));
+    uint64_t purged = after[COUNTERS - 2] - before[COUNTERS - 2];
+    printf("warm_rate %.6f\n", (double)(hits - purged) / (double)(hits + misses));
   } else {
-    printf("hit_rate -\n");
+    printf("hit_rate -\nwarm_rate -\n");
   }
   for (size_t i = 0; i < GAUGES; i++) print_count(gauges[i], bigcache(gauges[i]));
 }

@@ -91,13 +91,19 @@ static void wake(void) {
 
 /* ---- work ---- */
 
-/* pre: REGISTRY held. */
-static bool drain_arena(struct hak_arena *a, struct haki_l25_drained *done) {
+static bool is_wanted(void) {
+  return HAK_KNOB(drain, enabled) != 0 && !atomic_load_explicit(&barred, memory_order_relaxed);
+}
+
+/* pre: REGISTRY held. `again`: its big blocks have more to purge at once. */
+static bool drain_arena(struct hak_arena *a, struct haki_l25_drained *done, bool *again) {
   struct haki_l25 *pool = atomic_load_explicit(&a->pool, memory_order_acquire);
   struct haki_big *big = atomic_load_explicit(&a->large.big, memory_order_acquire);
   bool more = pool != NULL && haki_l25_drain(pool, done);
   if (big == NULL) return more;
-  done->bytes += haki_big_age(big, false);
+  size_t bytes = haki_big_age(big, false);
+  done->bytes += bytes;
+  *again = bytes >= HAK_BIG_TICK_BYTES && is_wanted();
   return more || !haki_big_idle(big);
 }
 
@@ -106,8 +112,11 @@ static bool drain_pools(void) {
   bool more = false;
   for (uint32_t slot = 0; slot != HAK_NO_SLOT;) {
     haki_lock(&haki_registry_lock);
+    uint32_t at = slot;
+    bool again = false;
     struct hak_arena *a = haki_arena_next_shared(&slot);
-    if (a != NULL) more |= drain_arena(a, &done);
+    if (a != NULL) more |= drain_arena(a, &done, &again);
+    if (again) slot = at; /* REGISTRY is open between: nobody waits for gigabytes */
     haki_unlock(&haki_registry_lock);
   }
   HAK_STAT_ADD(drain, rounds, 1);
@@ -137,10 +146,6 @@ static void look_again(void) {
   atomic_store_explicit(&haki_bell_state, HAK_BELL_ASLEEP, memory_order_seq_cst);
   atomic_thread_fence(memory_order_seq_cst); /* INV bell-1: pairs with do_or_call() l25.c */
   HAK_SCHED_POINT("drain asleep");
-}
-
-static bool is_wanted(void) {
-  return HAK_KNOB(drain, enabled) != 0 && !atomic_load_explicit(&barred, memory_order_relaxed);
 }
 
 static void *run(void *unused) {

@@ -247,6 +247,7 @@ static void add_big(struct sums *s, struct haki_big *b, struct haki_l25 *pool) {
   if (pool != NULL) add_fronts(s, pool, &bytes, &room);
   SUM(s, bigcache, bytes) += (int64_t)bytes > 0 ? bytes : 0; /* read one after the other */
   SUM(s, bigcache, mapped) += (int64_t)room > 0 ? room : 0;
+  SUM(s, bigcache, cooling) += read(&b->cooling);
   SUM(s, bigcache, purged) += read(&b->purged);
   SUM(s, bigcache, entries) += read(&b->table.entries) + (b->fixed ? read(&b->fixed->entries) : 0);
   if (peak > SUM(s, bigcache, peak)) SUM(s, bigcache, peak) = peak;
@@ -255,7 +256,7 @@ static void add_big(struct sums *s, struct haki_big *b, struct haki_l25 *pool) {
   SUM(s, bigcache, hits_larger) += read(&b->hits_larger);
   SUM(s, bigcache, hits_gathered) += read(&b->hits_gathered);
   SUM(s, bigcache, misses) += read(&b->misses);
-  SUM(s, bigcache, revived) += read(&b->hits_purged);
+  SUM(s, bigcache, hits_purged) += read(&b->hits_purged);
   SUM(s, bigcache, inserts) += read(&b->inserts);
   SUM(s, bigcache, resizes) += read(&b->table.resizes);
   SUM(s, bigcache, failures) += read(&b->table.failures);
@@ -354,7 +355,7 @@ static _Atomic(uint64_t) process_peak; /* highest sum of charges that a read has
 static void add_pooled(struct sums *s) {
   uint64_t used = s->shared_large + s->shared_slabs + SUM(s, bigcache, bytes);
   SUM(s, l25, cached) = s->shared_charged > used ? s->shared_charged - used : 0;
-  SUM(s, top, cached) += SUM(s, l25, cached) + SUM(s, bigcache, bytes);
+  SUM(s, top, cached) += SUM(s, l25, cached) + SUM(s, bigcache, bytes) + SUM(s, bigcache, cooling);
   SUM(s, top, purged) += SUM(s, bigcache, purged);
 }
 
@@ -414,7 +415,7 @@ static void add_one(struct sums *s, struct hak_arena *a) {
 static void finish(struct sums *s) {
   uint64_t hits = SUM(s, bigcache, hits_front) + SUM(s, bigcache, hits_site);
   hits += SUM(s, bigcache, hits_class) + SUM(s, bigcache, hits_larger);
-  hits += SUM(s, bigcache, hits_gathered);
+  hits += SUM(s, bigcache, hits_gathered) + SUM(s, bigcache, hits_purged);
   SUM(s, bigcache, hits) = hits;
   if (hits != 0)
     SUM(s, bigcache, hit_rate) =

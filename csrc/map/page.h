@@ -66,10 +66,15 @@ struct page {
     size_t size;    /* run, huge: bytes asked for, rounded to HAK_UNIT */
     uintptr_t site; /* second page of a cached huge block: who freed it */
   };
-  hak_live_t live; /* blocks handed out; 0 or below calls for the slow path */
   union {
-    _Atomic(uint32_t) held; /* full: the part of the count that `live` does not show */
-    uint32_t hash;          /* second page of a cached huge block: of class and site */
+    struct {
+      hak_live_t live; /* blocks handed out; 0 or below calls for the slow path */
+      union {
+        _Atomic(uint32_t) held; /* full: the part of the count that `live` does not show */
+        uint32_t hash;          /* cached huge block: of class and site */
+      };
+    };
+    struct page **before; /* second page of a cached huge block: what points to it in the bucket */
   };
   union {
     _Atomic(uintptr_t) remote;          /* slab: blocks freed by others | HAK_REMOTE_QUEUED */

@@ -4,8 +4,8 @@
  *
  * INV big-3: bytes <= max_bytes and mapped <= max_mapped (unless the limits were lowered): both are
  *            reserved before an entry is in, and given up after it is out.
- * INV big-4: an entry has kind CACHED; p->size is charged to the arena whose cache it is; purged:
- *            p->size is 0 and all of its chunks read as zero. */
+ * INV big-4: an entry has kind CACHED; p->size is charged to the arena whose cache it is, unless it is
+ *            cooling; purged: p->size is 0 and all of its chunks read as zero. */
 #include "pool/bigcache.h"
 
 #include "base/knob.h"
@@ -14,7 +14,7 @@
 #include "map/meta.h"
 #include "os/os.h"
 
-enum { FIXED = 0, TICK_BYTES = 64 << 20 };
+enum { FIXED = 0, PURGE_OFF = 2 };
 
 static void add(_Atomic(uint64_t) *to, uint64_t n) {
   atomic_fetch_add_explicit(to, n, memory_order_relaxed);
@@ -117,24 +117,35 @@ void haki_big_classify(struct haki_big *b, struct page *p) {
 
 static size_t address_room(const struct page *p) { return p->length << HAK_CHUNK_SHIFT; }
 
+static void sub(_Atomic(uint64_t) *from, uint64_t n) {
+  atomic_fetch_sub_explicit(from, n, memory_order_relaxed);
+}
+
 /* pre: p is in no list. What it held of the budget is free for others. */
 void haki_big_leave(struct haki_big *b, struct page *p) {
-  atomic_fetch_sub_explicit(&b->bytes, p->size, memory_order_relaxed);
-  atomic_fetch_sub_explicit(&b->mapped, address_room(p), memory_order_relaxed);
-  if (haki_big_level(p) == HAK_BIG_PURGED)
-    atomic_fetch_sub_explicit(&b->purged, haki_big_class_bytes(haki_big_class_of(p)),
-                              memory_order_relaxed);
+  unsigned level = haki_big_level(p);
+  sub(&b->mapped, address_room(p));
+  if (level == HAK_BIG_COOLING)
+    sub(&b->cooling, p->size);
+  else if (haki_big_purged(p))
+    sub(&b->purged, haki_big_class_bytes(haki_big_class_of(p)));
+  else
+    sub(&b->bytes, p->size);
+}
+
+static size_t charge_of(struct page *p) {
+  return haki_big_level(p) == HAK_BIG_COOLING ? 0 : p->size;
 }
 
 void haki_big_release(struct haki_big *b, struct page *p) {
-  size_t size = p->size, length = p->length;
+  size_t size = p->size, length = p->length, charged = charge_of(p);
   p->size = 0;
   HAK_PAGE_SET(p, large, NULL);
   HAK_PAGE_SET(p, home, NULL);
   HAK_PAGE_SET(p, flags, HAK_PAGE_WAS_LARGE);
   HAK_PAGE_SET(p, kind, HAK_PAGE_FREE);
   haki_chunks_give(p, length, size);
-  haki_quota_uncharge(b->quota, size);
+  haki_quota_uncharge(b->quota, charged);
 }
 
 static void evict(struct haki_big *b, struct page *p, _Atomic(uint64_t) *reason) {
@@ -159,6 +170,7 @@ static struct page *take_from_level(struct haki_big *b, unsigned level) {
 struct page *haki_big_victim(struct haki_big *b, unsigned level, bool room) {
   if (b->fixed != NULL) return haki_bigfixed_take_rarest(b->fixed, UINT64_MAX);
   struct page *p = room ? take_from_level(b, HAK_BIG_PURGED) : NULL;
+  if (p == NULL && room) p = take_from_level(b, HAK_BIG_COOLING);
   for (unsigned v = 0; v <= level && p == NULL; v++) p = take_from_level(b, v);
   return p;
 }
@@ -179,25 +191,70 @@ static void note_peak(struct haki_big *b) {
   }
 }
 
-/* False: it does not fit the budget, and what would have to go is used more. */
-static bool reserve(struct haki_big *b, size_t bytes, size_t room, unsigned level) {
+/* ---- over the budget, and old: memory goes, the address waits on ----
+ *
+ * What is over the budget is treated as a free chunk is: its memory stays for `purge.decay`, so that a
+ * burst which comes again at once finds it, and counts as nobody's. */
+
+/* pre: in no list, not in the budget any more, but in its address space. */
+static void cool(struct haki_big *b, struct page *p) {
+  haki_quota_uncharge(b->quota, p->size);
+  add(&b->cooling, p->size);
+  haki_big_set_level(p, HAK_BIG_COOLING);
+  HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  haki_big_put(b, p);
+}
+
+static void push_out(struct haki_big *b, struct page *p) {
+  if (b->fixed != NULL || get(&b->limits->max_bytes) == 0) {
+    evict(b, p, &b->evicted_bytes);
+    return;
+  }
+  sub(&b->bytes, p->size);
+  add(&b->evicted_bytes, 1);
+  cool(b, p);
+}
+
+/* pre: p is in no list, and has its memory. Returns its bytes. A purged one belongs to no site: it is
+ * found by its class, and its place in the table is chosen by its address. */
+static size_t purge(struct haki_big *b, struct page *p) {
+  size_t size = p->size;
+  bool zeroed = false;
+  if (b->fixed != NULL || !haki_os_purge(haki_page_start(p), address_room(p), false, &zeroed)) {
+    evict(b, p, &b->evicted_age); /* the chunks know how to purge */
+    return size;
+  }
+  for (size_t i = 0; i < p->length; i++) HAK_PAGE_SET(&p[i * HAK_CHUNK_PAGES], touched, 0);
+  haki_quota_uncharge(b->quota, charge_of(p));
+  sub(haki_big_level(p) == HAK_BIG_COOLING ? &b->cooling : &b->bytes, size);
+  add(&b->purged, haki_big_class_bytes(haki_big_class_of(p)));
+  add(&b->purges, 1);
+  p->size = 0;
+  haki_big_set_level(p, HAK_BIG_PURGED);
+  HAK_BIG_SITE(p) = (uintptr_t)haki_page_start(p);
+  HAK_BIG_HASH(p) = haki_bigtable_hash(&b->table, haki_big_class_of(p), HAK_BIG_SITE(p));
+  HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  haki_big_put(b, p);
+  return size;
+}
+
+enum room { NONE, ADDRESS, MEMORY };
+
+/* What there is room for when all that is not used more has gone. */
+static enum room reserve(struct haki_big *b, size_t bytes, size_t room, unsigned level) {
   uint64_t most = get(&b->limits->max_bytes), most_room = get(&b->limits->max_mapped);
-  if (bytes > most || room > most_room) return false;
+  struct page *p;
+  if (room > most_room) return NONE;
   while (!try_reserve(&b->mapped, room, most_room)) {
-    struct page *p = haki_big_victim(b, level, true);
-    if (p == NULL) return false;
+    if ((p = haki_big_victim(b, level, true)) == NULL) return NONE;
     evict(b, p, &b->evicted_mapped);
   }
   while (!try_reserve(&b->bytes, bytes, most)) {
-    struct page *p = haki_big_victim(b, level, false);
-    if (p == NULL) {
-      atomic_fetch_sub_explicit(&b->mapped, room, memory_order_relaxed);
-      return false;
-    }
-    evict(b, p, &b->evicted_bytes);
+    if (bytes > most || (p = haki_big_victim(b, level, false)) == NULL) return ADDRESS;
+    push_out(b, p);
   }
   note_peak(b);
-  return true;
+  return MEMORY;
 }
 
 static bool too_much(struct haki_big *b, bool room) {
@@ -211,12 +268,16 @@ static void shrink(struct haki_big *b) {
     struct page *p;
     while (too_much(b, room != 0) &&
            (p = haki_big_victim(b, HAK_BIG_LEVELS - 1, room != 0)) != NULL)
-      evict(b, p, room ? &b->evicted_mapped : &b->evicted_bytes);
+      room ? evict(b, p, &b->evicted_mapped) : push_out(b, p);
   }
 }
 
 void haki_big_configure(struct haki_big *b) {
   haki_bigtable_set_load(&b->table, load_percent(b));
+  struct page *p; /* a budget of nothing keeps no addresses either */
+  while (get(&b->limits->max_bytes) == 0 &&
+         (p = haki_big_victim(b, HAK_BIG_LEVELS - 1, true)) != NULL)
+    evict(b, p, &b->evicted_bytes);
   shrink(b);
 }
 
@@ -252,10 +313,15 @@ static void end_credit(struct haki_big *b, struct haki_front *f) {
 
 /* ---- take ---- */
 
-/* pre: the block is out of the table. */
-static struct page *taken(struct haki_big *b, struct page *p, _Atomic(uint64_t) *count) {
+/* pre: the block is out of the table. NULL: there is none, or its charge is refused. */
+struct page *haki_big_taken(struct haki_big *b, struct page *p, _Atomic(uint64_t) *count) {
   if (p == NULL) return NULL;
   haki_big_leave(b, p);
+  if (HAK_UNLIKELY(charge_of(p) != p->size) && !haki_quota_charge(b->quota, p->size)) {
+    haki_big_release(b, p);
+    return NULL;
+  }
+  haki_big_set_level(p, 0);
   add(count, 1);
   return p;
 }
@@ -263,18 +329,19 @@ static struct page *taken(struct haki_big *b, struct page *p, _Atomic(uint64_t) 
 static struct page *take_shared(struct haki_big *b, unsigned c, size_t size, uintptr_t site,
                                 uint32_t hash) {
   if (b->fixed != NULL)
-    return taken(b, haki_bigfixed_take(b->fixed, size, haki_big_chunks(size), site), &b->hits_site);
-  struct page *p = taken(b, haki_bigtable_take_site(&b->table, c, site, hash), &b->hits_site);
+    return haki_big_taken(b, haki_bigfixed_take(b->fixed, size, haki_big_chunks(size), site),
+                          &b->hits_site);
+  struct page *p =
+      haki_big_taken(b, haki_bigtable_take_site(&b->table, c, site, hash), &b->hits_site);
   unsigned last = c + (unsigned)HAK_KNOB(bigcache, near);
   if (last >= HAK_BIG_CLASSES) last = HAK_BIG_CLASSES - 1;
   for (unsigned k = c; k <= last && p == NULL; k++)
-    p = taken(b, haki_bigtable_take_class(&b->table, k, hash, false), &b->hits_class);
+    p = haki_big_taken(b, haki_bigtable_take_class(&b->table, k, hash, false), &b->hits_class);
   if (p != NULL) return p;
   p = haki_big_take_larger(b, last + 1, size, hash);
   if (p == NULL) p = haki_big_take_gathered(b, size);
   if (p != NULL) return p;
-  p = haki_bigtable_take_class(&b->table, c, hash, true);
-  return taken(b, p, p != NULL && p->size != 0 ? &b->hits_class : &b->hits_purged);
+  return haki_big_taken(b, haki_bigtable_take_class(&b->table, c, hash, true), &b->hits_purged);
 }
 
 static bool is_empty(struct haki_big *b) {
@@ -288,7 +355,7 @@ HAK_HOT struct page *haki_big_take(struct haki_big *b, struct haki_front *front,
   note_asked(b, hash);
   struct page *p = front != NULL && b->fixed == NULL ? take_front(front, c) : NULL;
   if (p == NULL && !is_empty(b)) p = take_shared(b, c, size, site, hash);
-  if (p == NULL || p->size == 0) add(&b->misses, 1); /* a purged one: address space only */
+  if (p == NULL) add(&b->misses, 1);
   return p;
 }
 
@@ -321,14 +388,18 @@ HAK_HOT bool haki_big_give(struct haki_big *b, struct haki_front *front, struct 
   if (!haki_big_fits(size) || size > HAK_KNOB(bigcache, max_block)) return false;
   haki_big_classify(b, p);
   unsigned c = haki_big_class_of(p), level = level_of(b, HAK_BIG_HASH(p));
-  if ((front == NULL || !spend_credit(front, size, room)) && !reserve(b, size, room, level)) {
-    add(&b->evicted_rare, 1);
-    return false;
-  }
+  enum room got = MEMORY;
+  if (front == NULL || !spend_credit(front, size, room)) got = reserve(b, size, room, level);
+  if (HAK_UNLIKELY(got != MEMORY)) add(&b->evicted_rare, 1);
+  if (HAK_UNLIKELY(got == NONE)) return false;
   haki_big_set_level(p, level);
   HAK_BIG_SINCE(p) = haki_os_now_coarse();
   HAK_PAGE_SET(p, large, b->large);
   HAK_PAGE_SET(p, kind, HAK_PAGE_CACHED);
+  if (HAK_UNLIKELY(got == ADDRESS)) { /* used less than all that wait */
+    cool(b, p);
+    return true;
+  }
   if (b->fixed != NULL) front = NULL; /* the earlier scheme had no such slots */
   if (front != NULL) {
     front->big = b;
@@ -364,32 +435,13 @@ static struct page *take_older(struct haki_big *b, uint32_t stripe, unsigned lev
   return haki_bigtable_take_oldest(&b->table, stripe, level, until);
 }
 
-/* pre: p is in no list; it is again afterwards, as purged. Returns its bytes; 0: they stay. */
-static size_t purge(struct haki_big *b, struct page *p) {
-  size_t size = p->size;
-  bool zeroed = false;
-  if (b->fixed != NULL || !haki_os_purge(haki_page_start(p), address_room(p), false, &zeroed)) {
-    evict(b, p, &b->evicted_age); /* the chunks know how to purge */
-    return size;
-  }
-  for (size_t i = 0; i < p->length; i++) HAK_PAGE_SET(&p[i * HAK_CHUNK_PAGES], touched, 0);
-  p->size = 0;
-  atomic_fetch_sub_explicit(&b->bytes, size, memory_order_relaxed);
-  haki_quota_uncharge(b->quota, size);
-  add(&b->purged, haki_big_class_bytes(haki_big_class_of(p)));
-  add(&b->purges, 1);
-  haki_big_set_level(p, HAK_BIG_PURGED);
-  HAK_BIG_SINCE(p) = haki_os_now_coarse();
-  haki_big_put(b, p);
-  return size;
-}
-
 /* Entries that came no later than `until`; stops after about `most` bytes. */
 static size_t age_until(struct haki_big *b, uint64_t until, size_t most) {
   size_t bytes = 0;
   struct page *p;
   for (uint32_t stripe = 0; stripe < HAK_BIG_STRIPES; stripe++) {
-    while ((p = take_older(b, stripe, HAK_BIG_PURGED, until)) != NULL) evict(b, p, &b->evicted_age);
+    for (unsigned level = HAK_BIG_COOLING; level <= HAK_BIG_PURGED; level++)
+      while ((p = take_older(b, stripe, level, until)) != NULL) evict(b, p, &b->evicted_age);
     for (unsigned level = 0; level < HAK_BIG_LEVELS; level++)
       while (bytes < most && (p = take_older(b, stripe, level, until)) != NULL)
         bytes += purge(b, p);
@@ -397,16 +449,30 @@ static size_t age_until(struct haki_big *b, uint64_t until, size_t most) {
   return bytes;
 }
 
+/* What is over the budget, as haki_purge_tick() treats free chunks. */
+static size_t purge_cooling(struct haki_big *b, uint64_t now, size_t most) {
+  uint64_t decay = HAK_KNOB(purge, decay);
+  size_t bytes = 0;
+  if (get(&b->cooling) == 0 || HAK_KNOB(purge, mode) == PURGE_OFF || now < decay) return 0;
+  for (uint32_t stripe = 0; stripe < HAK_BIG_STRIPES; stripe++) {
+    struct page *p;
+    while (bytes < most && (p = take_older(b, stripe, HAK_BIG_COOLING, now - decay)) != NULL)
+      bytes += purge(b, p);
+  }
+  return bytes;
+}
+
 size_t haki_big_age(struct haki_big *b, bool all) {
   uint64_t now = haki_os_now_coarse(), decay = HAK_KNOB(bigcache, decay), last = get(&b->aged);
-  if (now - last < decay / 4 || now < decay) return 0;
+  size_t most = all ? SIZE_MAX : HAK_BIG_TICK_BYTES, bytes = purge_cooling(b, now, most);
+  if (now - last < decay / 4 || now < decay) return bytes;
   if (!atomic_compare_exchange_strong_explicit(&b->aged, &last, now, memory_order_relaxed,
                                                memory_order_relaxed))
-    return 0; /* somebody else does it */
-  size_t bytes = age_until(b, now - decay, all ? SIZE_MAX : TICK_BYTES);
-  if (!all && bytes >= TICK_BYTES)
+    return bytes; /* somebody else does it */
+  size_t aged = age_until(b, now - decay, most);
+  if (aged >= most)
     atomic_store_explicit(&b->aged, last, memory_order_relaxed); /* more at the next occasion */
-  return bytes;
+  return bytes + aged;
 }
 
 void haki_big_tick(struct haki_front *f, uint64_t now) {
@@ -424,10 +490,10 @@ bool haki_big_idle(struct haki_big *b) { return is_empty(b); }
 size_t haki_big_trim(struct haki_big *b) {
   size_t bytes = 0;
   for (uint32_t stripe = 0; stripe < HAK_BIG_STRIPES; stripe++)
-    for (unsigned level = 0; level <= HAK_BIG_LEVELS; level++) {
+    for (unsigned level = 0; level < HAK_BIG_LISTS; level++) {
       struct page *p;
       while ((p = take_older(b, stripe, level, UINT64_MAX)) != NULL) {
-        bytes += p->size;
+        bytes += charge_of(p);
         haki_big_leave(b, p);
         haki_big_release(b, p);
       }
@@ -445,18 +511,19 @@ void haki_big_unlock_all(struct haki_big *b) {
 }
 
 struct count {
-  uint64_t entries, bytes, mapped, purged;
+  uint64_t entries, bytes, mapped, cooling, purged;
 };
 static void count_entry(struct page *p, void *ud) {
   struct count *n = ud;
   n->entries++;
-  n->bytes += p->size;
+  n->bytes += charge_of(p);
+  n->cooling += p->size - charge_of(p);
   n->mapped += address_room(p);
-  if (haki_big_level(p) == HAK_BIG_PURGED) n->purged += haki_big_class_bytes(haki_big_class_of(p));
+  if (haki_big_purged(p)) n->purged += haki_big_class_bytes(haki_big_class_of(p));
 }
 
 void haki_big_after_fork(struct haki_big *b, struct haki_front *mine) {
-  struct count n = {0, 0, 0, 0};
+  struct count n = {0, 0, 0, 0, 0};
   if (b->fixed != NULL) haki_bigfixed_walk(b->fixed, count_entry, &n);
   if (b->fixed != NULL) atomic_store_explicit(&b->fixed->entries, n.entries, memory_order_relaxed);
   uint64_t fixed = n.entries;
@@ -468,6 +535,7 @@ void haki_big_after_fork(struct haki_big *b, struct haki_front *mine) {
   n.mapped += mine != NULL ? haki_cell_get(&mine->credit_room) : 0;
   atomic_store_explicit(&b->bytes, n.bytes, memory_order_relaxed);
   atomic_store_explicit(&b->mapped, n.mapped, memory_order_relaxed);
+  atomic_store_explicit(&b->cooling, n.cooling, memory_order_relaxed);
   atomic_store_explicit(&b->purged, n.purged, memory_order_relaxed);
 }
 

@@ -8,11 +8,13 @@
  * Start: haki_big_take(), haki_big_give().
  *
  *   take: front slot -> same site -> same class -> a class near by -> larger, cut -> purged -> (chunks)
- *   give: front slot -> table; over the budget the least frequently used goes to the chunks
+ *   give: front slot -> table; over the budget the least frequently used has to cool
  *
  *   one entry's life: resident --decay--> purged, its address kept --decay--> back to the chunks
+ *                        over the budget: cooling --purge.decay--> purged
  *
- * Charged to the arena whose cache it is: resident entries, by their bytes. Purged ones are not. */
+ * Charged to the arena whose cache it is: what is in the budget, by its bytes. What cools is nobody's,
+ * like the memory of free chunks; what was purged is none. */
 #ifndef HAK_BIGCACHE_H
 #define HAK_BIGCACHE_H
 
@@ -20,7 +22,11 @@
 #include "pool/bigfixed.h"
 #include "pool/bigtable.h"
 
-enum { HAK_BIG_COUNTERS = 4096, HAK_BIG_FILLED = 8 };
+enum {
+  HAK_BIG_COUNTERS = 4096,
+  HAK_BIG_FILLED = 8,
+  HAK_BIG_TICK_BYTES = 64 << 20 /* what one occasion purges: no request waits for gigabytes */
+};
 
 /* Limits of one arena's cache: knobs bigcache.*, scope arena. */
 struct haki_big_limits {
@@ -47,8 +53,9 @@ struct haki_big {
   struct haki_big_limits *limits;
   struct haki_bigfixed *fixed; /* bigcache.mode=fixed: instead of the table */
   _Atomic(uint64_t) bytes;     /* resident, and credits; never above max_bytes */
+  _Atomic(uint64_t) cooling;   /* resident, over the budget */
   _Atomic(uint64_t) purged;    /* bytes that purged entries had */
-  _Atomic(uint64_t) mapped;    /* address space, and credits; never above max_mapped */
+  _Atomic(uint64_t) mapped;    /* address space of all, and credits; never above max_mapped */
   _Atomic(uint64_t) peak;      /* highest `bytes` */
   _Atomic(uint32_t) probes;    /* blocks of which it was asked whether their users fill them */
   _Atomic(uint32_t) filled;    /* 0 to HAK_BIG_FILLED: mostly, as the last probes say */
@@ -110,6 +117,9 @@ HAK_INLINE size_t haki_big_chunks(size_t size) {
 void haki_big_release(struct haki_big *b, struct page *p);
 /* What it holds of the budget is free for others. */
 void haki_big_leave(struct haki_big *b, struct page *p);
+/* It is out of the table and goes to its user, counted and charged. NULL: the charge was refused, or
+ * p was NULL. */
+struct page *haki_big_taken(struct haki_big *b, struct page *p, _Atomic(uint64_t) *count);
 /* Class and hash by its size and site. */
 void haki_big_classify(struct haki_big *b, struct page *p);
 /* Into the table. pre: classified; in the budget. */

@@ -108,6 +108,7 @@ struct page *haki_big_take_gathered(struct haki_big *b, size_t size) {
   if (had > size) haki_quota_uncharge(b->quota, had - size);
   to->length = n;
   to->size = had < size ? had : size;
+  haki_big_set_level(to, 0);
   HAK_PAGE_SET(to, kind, HAK_PAGE_CACHED);
   atomic_fetch_add_explicit(&b->hits_gathered, 1, memory_order_relaxed);
   return to;
@@ -119,7 +120,7 @@ struct page *haki_big_take_larger(struct haki_big *b, unsigned k, size_t size, u
   if (!look && !is_worth_trouble(b)) return NULL;
   struct page *p = NULL;
   for (; k < HAK_BIG_CLASSES && p == NULL; k++)
-    if (atomic_load_explicit(&b->table.by_class[k], memory_order_relaxed) != 0)
+    if (atomic_load_explicit(&b->table.by_class[0][k], memory_order_relaxed) != 0)
       p = haki_bigtable_take_class(&b->table, k, hash, false);
   if (p == NULL) return NULL;
   if (look) probe(b, p);
@@ -128,7 +129,5 @@ struct page *haki_big_take_larger(struct haki_big *b, unsigned k, size_t size, u
     return NULL;
   }
   cut(b, p, haki_big_chunks(size));
-  haki_big_leave(b, p);
-  atomic_fetch_add_explicit(&b->hits_larger, 1, memory_order_relaxed);
-  return p;
+  return haki_big_taken(b, p, &b->hits_larger);
 }

@@ -63,22 +63,33 @@ static void note_time(struct haki_bigtable *t, uint64_t start) {
 
 static struct page **bucket(struct haki_bigtable *t, uint32_t i);
 
+static void link_in(struct page **head, struct page *p) {
+  struct page *next = *head;
+  HAK_BIG_CHAIN(p) = next;
+  HAK_BIG_BEFORE(p) = head;
+  if (next != END) HAK_BIG_BEFORE(next) = &HAK_BIG_CHAIN(p);
+  *head = p;
+}
+
+static void link_out(struct page *p) {
+  struct page *next = HAK_BIG_CHAIN(p);
+  *HAK_BIG_BEFORE(p) = next;
+  if (next != END) HAK_BIG_BEFORE(next) = HAK_BIG_BEFORE(p);
+  HAK_BIG_BEFORE(p) = NULL;
+}
+
 /* Bucket i takes what is its own from the bucket that it was part of. */
 HAK_COLD static struct page **split(struct haki_bigtable *t, uint32_t i, struct page **head) {
   *head = END;
   if (i < t->first) return head;
   uint64_t start = haki_os_now();
   uint32_t top = 1u << (31 - __builtin_clz(i));
-  struct page **at = bucket(t, i ^ top); /* as deep as the table has doubled since it was used */
-  while (*at != END) {
-    struct page *p = *at;
-    if ((HAK_BIG_HASH(p) & (2 * top - 1)) != i) {
-      at = &HAK_BIG_CHAIN(p);
-      continue;
-    }
-    *at = HAK_BIG_CHAIN(p);
-    HAK_BIG_CHAIN(p) = *head;
-    *head = p;
+  struct page *next, *p = *bucket(t, i ^ top); /* as deep as it has doubled since that was used */
+  for (; p != END; p = next) {
+    next = HAK_BIG_CHAIN(p);
+    if ((HAK_BIG_HASH(p) & (2 * top - 1)) != i) continue;
+    link_out(p);
+    link_in(head, p);
   }
   note_time(t, start);
   return head;
@@ -108,46 +119,34 @@ static void clear_bit(_Atomic(uint32_t) *word, uint32_t stripe) {
 
 static struct page *of_level_link(hak_list *l) { return HAK_LIST_OF(l, struct page, link) - 1; }
 
-/* pre: the lock is held, `at` points to p in its chain. */
-static void take_out(struct haki_bigtable *t, uint32_t stripe, struct page **at) {
+/* pre: the lock is held. */
+static struct page *take_out(struct haki_bigtable *t, uint32_t stripe, struct page *p) {
   struct haki_big_stripe *s = &t->stripe[stripe];
-  struct page *p = *at;
-  unsigned c = haki_big_class_of(p), level = haki_big_level(p);
-  *at = HAK_BIG_CHAIN(p);
+  unsigned c = haki_big_class_of(p), level = haki_big_level(p), purged = haki_big_purged(p);
+  link_out(p);
   haki_list_remove(&p->link);
   haki_list_remove(&p[1].link);
-  if (haki_list_empty(&s->by_class[c])) clear_bit(&t->by_class[c], stripe);
+  if (haki_list_empty(&s->by_class[purged][c])) clear_bit(&t->by_class[purged][c], stripe);
   if (haki_list_empty(&s->by_level[level])) clear_bit(&t->by_level[level], stripe);
   atomic_fetch_sub_explicit(&t->entries, 1, memory_order_relaxed);
-}
-
-/* pre: the lock is held. */
-static void take_page(struct haki_bigtable *t, uint32_t stripe, struct page *p) {
-  struct page **at = bucket_of(t, HAK_BIG_HASH(p));
-  while (*at != p) at = &HAK_BIG_CHAIN(*at);
-  take_out(t, stripe, at);
+  return p;
 }
 
 void haki_bigtable_insert(struct haki_bigtable *t, struct page *p) {
   uint32_t hash = HAK_BIG_HASH(p), stripe = hash & (HAK_BIG_STRIPES - 1);
   struct haki_big_stripe *s = &t->stripe[stripe];
-  unsigned c = haki_big_class_of(p), level = haki_big_level(p);
+  unsigned c = haki_big_class_of(p), level = haki_big_level(p), purged = haki_big_purged(p);
   atomic_fetch_add_explicit(&t->entries, 1, memory_order_relaxed);
   haki_spin_lock(&s->lock);
-  struct page **head = bucket_of(t, hash);
-  HAK_BIG_CHAIN(p) = *head;
-  *head = p;
-  if (level == HAK_BIG_PURGED)
-    haki_list_append(&s->by_class[c], &p->link);
-  else
-    haki_list_insert(&s->by_class[c], &p->link);
+  link_in(bucket_of(t, hash), p);
+  haki_list_insert(&s->by_class[purged][c], &p->link);
   hak_list *ages = &s->by_level[level];
   if (!haki_list_empty(ages) && HAK_BIG_SINCE(p) < HAK_BIG_SINCE(of_level_link(ages->next)))
     haki_list_insert(ages,
                      &p[1].link); /* it was elsewhere meanwhile: younger ones do not hide it */
   else
     haki_list_append(ages, &p[1].link);
-  set_bit(&t->by_class[c], stripe);
+  set_bit(&t->by_class[purged][c], stripe);
   set_bit(&t->by_level[level], stripe);
   haki_spin_unlock(&s->lock);
 }
@@ -156,25 +155,21 @@ struct page *haki_bigtable_take_site(struct haki_bigtable *t, unsigned c, uintpt
                                      uint32_t hash) {
   uint32_t stripe = hash & (HAK_BIG_STRIPES - 1);
   struct haki_big_stripe *s = &t->stripe[stripe];
-  if ((atomic_load_explicit(&t->by_class[c], memory_order_relaxed) & 1u << stripe) == 0)
+  if ((atomic_load_explicit(&t->by_class[0][c], memory_order_relaxed) & 1u << stripe) == 0)
     return NULL;
-  struct page *found = NULL;
   haki_spin_lock(&s->lock);
-  for (struct page **at = bucket_of(t, hash); *at != END; at = &HAK_BIG_CHAIN(*at)) {
-    struct page *p = *at;
-    if (HAK_BIG_SITE(p) != site || haki_big_class_of(p) != c || haki_big_level(p) == HAK_BIG_PURGED)
-      continue;
-    take_out(t, stripe, at);
-    found = p;
-    break;
-  }
+  struct page *p = *bucket_of(t, hash);
+  while (p != END && (HAK_BIG_HASH(p) != hash || HAK_BIG_SITE(p) != site ||
+                      haki_big_class_of(p) != c || haki_big_purged(p)))
+    p = HAK_BIG_CHAIN(p);
+  p = p != END ? take_out(t, stripe, p) : NULL;
   haki_spin_unlock(&s->lock);
-  return found;
+  return p;
 }
 
 struct page *haki_bigtable_take_class(struct haki_bigtable *t, unsigned c, uint32_t hash,
                                       bool purged) {
-  uint32_t bits = atomic_load_explicit(&t->by_class[c], memory_order_relaxed);
+  uint32_t bits = atomic_load_explicit(&t->by_class[purged][c], memory_order_relaxed);
   uint32_t start = hash & (HAK_BIG_STRIPES - 1); /* sites start apart */
   while (bits != 0) {
     uint32_t after = bits >> start << start;
@@ -183,13 +178,9 @@ struct page *haki_bigtable_take_class(struct haki_bigtable *t, unsigned c, uint3
     struct haki_big_stripe *s = &t->stripe[stripe];
     struct page *found = NULL;
     haki_spin_lock(&s->lock);
-    if (!haki_list_empty(&s->by_class[c])) {
-      struct page *p = HAK_LIST_OF(s->by_class[c].next, struct page, link);
-      if (purged || haki_big_level(p) != HAK_BIG_PURGED) {
-        take_page(t, stripe, p);
-        found = p;
-      }
-    }
+    hak_list *all = &s->by_class[purged][c];
+    if (!haki_list_empty(all))
+      found = take_out(t, stripe, HAK_LIST_OF(all->next, struct page, link));
     haki_spin_unlock(&s->lock);
     if (found != NULL) return found;
   }
@@ -205,10 +196,7 @@ struct page *haki_bigtable_take_oldest(struct haki_bigtable *t, uint32_t stripe,
   haki_spin_lock(&s->lock);
   if (!haki_list_empty(&s->by_level[level])) {
     struct page *p = of_level_link(s->by_level[level].next);
-    if (HAK_BIG_SINCE(p) <= until) {
-      take_page(t, stripe, p);
-      found = p;
-    }
+    if (HAK_BIG_SINCE(p) <= until) found = take_out(t, stripe, p);
   }
   haki_spin_unlock(&s->lock);
   return found;
@@ -230,8 +218,9 @@ bool haki_bigtable_init(struct haki_bigtable *t, uint32_t first, uint32_t load_p
   if (segment == NULL) return false;
   t->first = first;
   for (uint32_t i = 0; i < HAK_BIG_STRIPES; i++) {
-    for (unsigned c = 0; c < HAK_BIG_CLASSES; c++) haki_list_init(&t->stripe[i].by_class[c]);
-    for (unsigned v = 0; v <= HAK_BIG_LEVELS; v++) haki_list_init(&t->stripe[i].by_level[v]);
+    for (unsigned c = 0; c < 2 * HAK_BIG_CLASSES; c++)
+      haki_list_init(&t->stripe[i].by_class[c / HAK_BIG_CLASSES][c % HAK_BIG_CLASSES]);
+    for (unsigned v = 0; v < HAK_BIG_LISTS; v++) haki_list_init(&t->stripe[i].by_level[v]);
   }
   atomic_store_explicit(&t->segment[0], segment, memory_order_release);
   atomic_store_explicit(&t->count, first, memory_order_release);
@@ -307,7 +296,7 @@ void haki_bigtable_chains(struct haki_bigtable *t, uint64_t histogram[5]) {
 void haki_bigtable_walk(struct haki_bigtable *t, void (*visit)(struct page *p, void *ud),
                         void *ud) {
   for (uint32_t i = 0; i < HAK_BIG_STRIPES; i++)
-    for (unsigned v = 0; v <= HAK_BIG_LEVELS; v++) {
+    for (unsigned v = 0; v < HAK_BIG_LISTS; v++) {
       hak_list *all = &t->stripe[i].by_level[v];
       for (hak_list *l = all->next; l != all; l = l->next) visit(of_level_link(l), ud);
     }
@@ -324,16 +313,19 @@ bool haki_bigtable_ok(struct haki_bigtable *t) {
       uint32_t at = HAK_BIG_HASH(p) & (count - 1); /* INV big-1 */
       while (at != i && at >= t->first && *slot(t, at) == NULL)
         at ^= 1u << (31 - __builtin_clz(at));
-      ok = ok && at == i && haki_page_kind(p) == HAK_PAGE_CACHED;
+      ok = ok && at == i && haki_page_kind(p) == HAK_PAGE_CACHED && *HAK_BIG_BEFORE(p) == p;
     }
   }
   for (uint32_t i = 0; i < HAK_BIG_STRIPES; i++) { /* INV big-2 */
     struct haki_big_stripe *s = &t->stripe[i];
-    for (unsigned c = 0; c < HAK_BIG_CLASSES; c++) {
-      for (hak_list *l = s->by_class[c].next; l != &s->by_class[c]; l = l->next) listed++;
-      ok = ok && haki_list_empty(&s->by_class[c]) == ((t->by_class[c] >> i & 1) == 0);
+    for (unsigned k = 0; k < 2 * HAK_BIG_CLASSES; k++) {
+      unsigned purged = k / HAK_BIG_CLASSES, c = k % HAK_BIG_CLASSES;
+      hak_list *all = &s->by_class[purged][c];
+      for (hak_list *l = all->next; l != all; l = l->next, listed++)
+        ok = ok && haki_big_purged(HAK_LIST_OF(l, struct page, link)) == purged;
+      ok = ok && haki_list_empty(all) == ((t->by_class[purged][c] >> i & 1) == 0);
     }
-    for (unsigned v = 0; v <= HAK_BIG_LEVELS; v++) {
+    for (unsigned v = 0; v < HAK_BIG_LISTS; v++) {
       for (hak_list *l = s->by_level[v].next; l != &s->by_level[v]; l = l->next) aged++;
       ok = ok && haki_list_empty(&s->by_level[v]) == ((t->by_level[v] >> i & 1) == 0);
     }

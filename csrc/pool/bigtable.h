@@ -25,10 +25,12 @@
 #include "map/page.h"
 
 enum {
-  HAK_BIG_CLASS_SHIFT = 19,        /* the first class starts above 512 KiB */
-  HAK_BIG_CLASSES = 56,            /* eight per doubling, to 64 MiB */
-  HAK_BIG_LEVELS = 8,              /* of use: by the logarithm of how often a site asks */
-  HAK_BIG_PURGED = HAK_BIG_LEVELS, /* level of entries whose memory was given back */
+  HAK_BIG_CLASS_SHIFT = 19,         /* the first class starts above 512 KiB */
+  HAK_BIG_CLASSES = 56,             /* eight per doubling, to 64 MiB */
+  HAK_BIG_LEVELS = 8,               /* of use: by the logarithm of how often a site asks */
+  HAK_BIG_COOLING = HAK_BIG_LEVELS, /* level of entries over the budget: purged soon */
+  HAK_BIG_PURGED,                   /* and of those whose memory was given back */
+  HAK_BIG_LISTS,
   HAK_BIG_SEGMENTS = 16,
   HAK_BIG_BUCKETS_MAX = 65536,
 #if HAK_AUDIT_BUILD
@@ -49,21 +51,23 @@ HAK_INLINE size_t haki_big_class_bytes(unsigned c) {
   return base + (c % 8 + 1) * (base / 8);
 }
 
-/* The fields of an entry, in the second descriptor of the block p. */
+/* The fields of an entry, most of them in the second descriptor of the block p. */
 #define HAK_BIG_SITE(p) ((p)[1].site)
 #define HAK_BIG_SINCE(p) ((p)[1].since) /* coarse time at which it came, or was purged */
 #define HAK_BIG_CHAIN(p) ((p)[1].chain)
-#define HAK_BIG_HASH(p) ((p)[1].hash) /* of class and site */
+#define HAK_BIG_BEFORE(p) ((p)[1].before)
+#define HAK_BIG_HASH(p) ((p)->hash) /* of class and site */
 HAK_INLINE unsigned haki_big_level(struct page *p) { return HAK_PAGE_GET(&p[1], cls); }
 HAK_INLINE void haki_big_set_level(struct page *p, unsigned level) {
   HAK_PAGE_SET(&p[1], cls, (uint8_t)level);
 }
+HAK_INLINE bool haki_big_purged(struct page *p) { return haki_big_level(p) == HAK_BIG_PURGED; }
 HAK_INLINE unsigned haki_big_class_of(struct page *p) { return HAK_PAGE_GET(p, cls); }
 
 struct haki_big_stripe {
   _Alignas(2 * HAK_CACHE_LINE) haki_spin lock;
-  hak_list by_class[HAK_BIG_CLASSES];    /* p->link; newest first, purged ones last */
-  hak_list by_level[HAK_BIG_LEVELS + 1]; /* p[1].link; oldest first */
+  hak_list by_class[2][HAK_BIG_CLASSES]; /* p->link; newest first. [1]: the purged ones */
+  hak_list by_level[HAK_BIG_LISTS];      /* p[1].link; oldest first */
 };
 
 struct haki_bigtable {
@@ -74,7 +78,7 @@ struct haki_bigtable {
   _Atomic(uint32_t) growing;
   _Atomic(uint64_t) entries, grow_at;         /* more entries than this: double */
   _Atomic(uint64_t) resizes, failures, worst; /* worst: ns that one growth or split took */
-  _Atomic(uint32_t) by_class[HAK_BIG_CLASSES], by_level[HAK_BIG_LEVELS + 1]; /* bit: that stripe */
+  _Atomic(uint32_t) by_class[2][HAK_BIG_CLASSES], by_level[HAK_BIG_LISTS]; /* bit: that stripe */
   struct haki_big_stripe stripe[HAK_BIG_STRIPES];
 };
 
@@ -94,8 +98,8 @@ void haki_bigtable_insert(struct haki_bigtable *t, struct page *p);
 /* The newest block that `site` freed and that still has its memory, and of that class. */
 struct page *haki_bigtable_take_site(struct haki_bigtable *t, unsigned c, uintptr_t site,
                                      uint32_t hash);
-/* A block of that class from any site, looked for from the stripe of `hash` on; `purged`: also one
- * that has to be given memory again. */
+/* A block of that class from any site, looked for from the stripe of `hash` on; `purged`: one that
+ * has to be given memory again, else one that has it. */
 struct page *haki_bigtable_take_class(struct haki_bigtable *t, unsigned c, uint32_t hash,
                                       bool purged);
 /* The oldest entry of a level in a stripe, if it came no later than `until`. */

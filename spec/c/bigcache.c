@@ -116,6 +116,7 @@ TEST(bigcache_max_bytes_effect) {
   CHECK_EQ(stat_of(a, "bigcache.bytes"), 18 * MIB);
   CHECK_EQ(stat_of(b, "bigcache.bytes"), 6 * MIB);
   CHECK_EQ(stat_of(b, "bigcache.evicted_bytes"), 4);
+  CHECK_EQ(stat_of(b, "bigcache.entries"), 6); /* four of them have to cool */
   CHECK_EQ(stat_of(b, "bigcache.peak"), 6 * MIB);
   arena_knob(b, "bigcache.max_bytes", "16MiB");
   leave_at_sites(b, 6, 3 * MIB, 64);
@@ -308,7 +309,7 @@ TEST(every_statistic_moves) {
   CHECK_EQ(stat_of(a, "bigcache.purged"), 15 * MIB);
   look(a);
   hak_free(at_site(a, 15 * MIB, 640));
-  CHECK_EQ(stat_of(a, "bigcache.revived"), 1);
+  CHECK_EQ(stat_of(a, "bigcache.hits_purged"), 1);
   CHECK_EQ(stat_of(a, "bigcache.purged"), 0);
   CHECK_EQ(hak_arena_trim(a), 0);
   knob("bigcache.front_bytes", "32MiB");
@@ -328,6 +329,7 @@ TEST(every_statistic_moves) {
   CHECK_CMP(stat_of(a, "bigcache.resizes"), >, 0);
   CHECK_CMP(stat_of(a, "bigcache.worst"), >, 0);
   arena_knob(a, "bigcache.max_bytes", "40MiB");
+  look(a);
   arena_knob(a, "bigcache.max_mapped", "40MiB");
   CHECK_CMP(stat_of(a, "bigcache.evicted_bytes"), >, 0);
   CHECK_CMP(stat_of(a, "bigcache.evicted_mapped"), >, 0);
@@ -413,6 +415,63 @@ TEST(a_rare_block_does_not_push_out_what_is_used_often) {
   hak_free(q);
   CHECK_EQ(stat_of(a, "bigcache.bytes"), 5 * MIB);
   all_came_back(a);
+}
+
+TEST(what_is_over_the_budget_cools_and_waits_without_memory) {
+  still();
+  knob("purge.decay", "1h");
+  hak_arena *a = shared();
+  arena_knob(a, "bigcache.max_bytes", "8MiB");
+  char *p[6];
+  for (uintptr_t i = 0; i < 6; i++) p[i] = filled(a, 3 * MIB, i * 64);
+  for (int i = 0; i < 6; i++) hak_free(p[i]);
+  CHECK_EQ(stat_of(a, "bigcache.bytes"), 6 * MIB);
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 12 * MIB);
+  CHECK_EQ(stat_of(a, "charged"), 6 * MIB);
+  CHECK_EQ(stat_of(NULL, "cached"), 18 * MIB);
+  balanced(NULL);
+  char *q = at_site(a, 3 * MIB, 2 * 64); /* warm, and charged again */
+  CHECK(q == p[2] && q[0] == (char)0xa5 && q[2 * MIB] == (char)0xa5);
+  CHECK_EQ(stat_of(a, "bigcache.hits_site"), 1);
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 9 * MIB);
+  CHECK_EQ(stat_of(a, "charged"), 9 * MIB);
+  knob("purge.decay", "0");
+  knob("purge.mode", "off");
+  haki_big_age(a->large.big, true);
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 9 * MIB);
+  knob("purge.mode", "dontneed");
+  haki_big_age(a->large.big, true);
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 0);
+  CHECK_EQ(stat_of(a, "bigcache.purged"), 9 * MIB);
+  CHECK_EQ(stat_of(a, "bigcache.entries"), 5);
+  balanced(a);
+  for (int i = 0; i < 5; i++) { /* two have their memory, three their address */
+    void *r = at_site(a, 3 * MIB, 77);
+    CHECK(i < 2 || all_zero(r, 3 * MIB));
+    CHECK_EQ(stat_of(a, "bigcache.hits_purged"), i < 2 ? 0 : i - 1);
+  }
+  CHECK_EQ(stat_of(a, "bigcache.misses"), 0);
+  CHECK_EQ(stat_of(a, "bigcache.hit_rate"), 1000000000);
+  CHECK_EQ(stat_of(a, "charged"), 18 * MIB);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
+TEST(a_limit_holds_for_blocks_that_cool) {
+  still();
+  knob("purge.decay", "1h");
+  hak_arena *a = shared();
+  arena_knob(a, "bigcache.max_bytes", "1MiB");
+  hak_free(filled(a, 6 * MIB, 64));
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 6 * MIB);
+  CHECK_EQ(stat_of(a, "charged"), 0);
+  CHECK_EQ(hak_arena_set_limit(a, 0, 5 * MIB), 0);
+  CHECK(try_at_site(a, 6 * MIB, 64) == NULL);
+  CHECK_EQ(errno, ENOMEM);
+  CHECK_EQ(stat_of(a, "charged"), 0);
+  CHECK_EQ(hak_arena_set_limit(a, 0, 20 * MIB), 0);
+  CHECK(try_at_site(a, 6 * MIB, 64) != NULL);
+  CHECK_CMP(stat_of(a, "peak"), <=, 6 * MIB);
+  CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
 TEST(memory_of_evicted_blocks_goes_back) {

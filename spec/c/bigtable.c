@@ -91,8 +91,17 @@ TEST(purged_entries_are_the_last_resort) {
   CHECK(haki_bigtable_take_class(&table, 3, 0, false) == NULL);
   insert(1, 3, 100, 2); /* the same hash: the same stripe */
   insert(2, 3, 100, HAK_BIG_PURGED);
-  CHECK(haki_bigtable_take_class(&table, 3, 0, true) == fake[1]);
-  CHECK(haki_bigtable_take_class(&table, 3, 0, true) == fake[0]);
+  CHECK(haki_bigtable_take_class(&table, 3, 0, false) == fake[1]);
+  CHECK(haki_bigtable_take_class(&table, 3, 0, false) == NULL);
+  insert(3, 3, 100, HAK_BIG_COOLING); /* has its memory */
+  CHECK(haki_bigtable_ok(&table));
+  CHECK(of_site(3, 100) == fake[3]);
+  insert(3, 3, 100, HAK_BIG_PURGED);
+  CHECK(haki_bigtable_take_class(&table, 3, 0, true) == fake[3]);
+  CHECK(haki_bigtable_take_class(&table, 3, 0, true) == fake[2]);
+  insert(2, 3, 100, HAK_BIG_PURGED);
+  CHECK(haki_bigtable_take_oldest(&table, HAK_BIG_HASH(fake[0]) % HAK_BIG_STRIPES, HAK_BIG_PURGED,
+                                  ticks) == fake[0]);
   CHECK(haki_bigtable_take_oldest(&table, HAK_BIG_HASH(fake[2]) % HAK_BIG_STRIPES, HAK_BIG_PURGED,
                                   ticks) == fake[2]);
   haki_bigtable_destroy(&table);
@@ -264,7 +273,7 @@ static void put_back(uint64_t *seed, struct page *p) {
   HAK_BIG_SITE(p) = site;
   HAK_BIG_HASH(p) = haki_bigtable_hash(&table, c, site);
   HAK_BIG_SINCE(p) = since + below(seed, 3);
-  haki_big_set_level(p, (unsigned)below(seed, HAK_BIG_LEVELS + 1));
+  haki_big_set_level(p, (unsigned)below(seed, HAK_BIG_LISTS));
   atomic_fetch_sub(&held[i], 1);
   haki_bigtable_insert(&table, p);
   haki_bigtable_grow(&table, 65536, 75);
@@ -276,7 +285,7 @@ static struct page *take_somehow(uint64_t *seed) {
     case 0: return haki_bigtable_take_class(&table, c, (uint32_t)site, below(seed, 2) != 0);
     case 1:
       return haki_bigtable_take_oldest(&table, (uint32_t)below(seed, HAK_BIG_STRIPES),
-                                       (unsigned)below(seed, HAK_BIG_LEVELS + 1), UINT64_MAX);
+                                       (unsigned)below(seed, HAK_BIG_LISTS), UINT64_MAX);
     default: return of_site(c, site);
   }
 }
@@ -310,7 +319,7 @@ static void nothing_is_lost(void) {
   CHECK_EQ(table.entries, POOL);
   CHECK(haki_bigtable_ok(&table));
   size_t total = 0;
-  for (unsigned level = 0; level <= HAK_BIG_LEVELS; level++)
+  for (unsigned level = 0; level < HAK_BIG_LISTS; level++)
     for (struct page *p; (p = oldest(level, UINT64_MAX)) != NULL; total++) has(p);
   CHECK_EQ(total, POOL);
   CHECK(haki_bigtable_ok(&table));

@@ -64,8 +64,8 @@ local function peers_of(allocators)
   return list
 end
 
-local COLUMNS = { "time", "peak", "hit_rate", "hits", "hits_front", "hits_site", "hits_class", "misses",
-  "buckets", "entries", "bytes", "resizes", "evictions" }
+local COLUMNS = { "time", "peak", "hit_rate", "warm_rate", "hits", "hits_front", "hits_site", "hits_class",
+  "hits_purged", "misses", "buckets", "entries", "bytes", "resizes", "evictions" }
 
 local function figures(values)
   local kept = {}
@@ -95,16 +95,18 @@ end
 local function rates_table(some, result)
   local t = {
     title = ("Hit rate with a budget of %d MiB"):format(BUDGET_MIB),
-    head = { "", FIXED, DEFAULT, "front", "site", "class", "entries", "buckets", "evictions" },
+    head = { "", FIXED, DEFAULT, "warm", "front", "site", "class", "entries", "buckets", "evictions" },
     rows = {},
     notes = {
-      "Hits of all look-ups after the first fifth of the requests, or the first burst. Front, site,",
-      "class: of the dynamic scheme, where it was found. –: this build has no such statistic.",
+      "Hits of all look-ups after the first fifth of the requests, or the first burst. Of the dynamic",
+      "scheme: warm, hits on blocks that had their memory, without those that were only an address; front,",
+      "site, class: where it was found. –: this build has no such statistic.",
     },
   }
   for _, row in ipairs(some) do
     local s, cells = result[row.id], { row.title }
     for _, name in ipairs { FIXED, DEFAULT } do table.insert(cells, per_cent(rate(s, name))) end
+    table.insert(cells, per_cent(samples.median(s, DEFAULT, "warm_rate")))
     for _, key in ipairs { "hits_front", "hits_site", "hits_class" } do
       table.insert(cells, part(s, DEFAULT, key))
     end
