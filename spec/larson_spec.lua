@@ -114,12 +114,12 @@ describe("larson_hakmem", function()
   end)
 
   it("makes the table of big blocks grow to its limit", function()
-    local seconds, buckets, output = 2, nil, nil
-    repeat -- until there was time enough
+    local seconds, buckets, output = 2, 0, nil
+    while buckets < 65536 and seconds < 60 do -- until there was time enough
       buckets, output = resizes(seconds .. " 1048577 1048577 1 1 1 1 --burst 26000 --sites 4096",
         { HAKMEM_BIGCACHE_MAX_MAPPED = "1T", HAKMEM_BIGCACHE_DECAY = "1h" })
       seconds = seconds * 3
-    until buckets == 65536 or seconds > 60
+    end
     assert.equal(65536, buckets, output)
   end)
 end)

@@ -6,7 +6,9 @@
 #ifndef HAK_SPIN_H
 #define HAK_SPIN_H
 
+#include <errno.h>
 #include <sched.h>
+#include <time.h>
 
 #include "base/port.h"
 
@@ -19,10 +21,21 @@ HAK_INLINE bool haki_spin_try(haki_spin *lock) {
                                                  memory_order_relaxed);
 }
 
+/* The holder may have been preempted: who keeps asking for the processor wastes it, and is charged. */
+HAK_INLINE void haki_spin_rest(uint32_t times) {
+  if (times <= 4) {
+    sched_yield();
+    return;
+  }
+  int saved = errno;
+  nanosleep(&(struct timespec){0, times < 100 ? 10000 * (long)times : 1000000}, NULL);
+  errno = saved;
+}
+
 HAK_INLINE void haki_spin_lock(haki_spin *lock) {
-  for (uint32_t i = 1; !haki_spin_try(lock); i++) {
+  for (uint32_t i = 1; HAK_UNLIKELY(!haki_spin_try(lock)); i++) {
     if (i % 64 == 0)
-      sched_yield(); /* the holder may have been preempted */
+      haki_spin_rest(i / 64);
     else
       haki_pause();
   }
