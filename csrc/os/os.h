@@ -51,7 +51,7 @@ void haki_os_each_symbol(const char *name, int (*visit)(uintptr_t address, void 
 
 #if HAK_FAULT
 /* Fault injection: calls are counted over all of reserve, commit, purge, move, refresh, hugepages,
- * metadata allocation, threads and barriers. The call number `at` (1 = next) fails, with `sticky` all later ones too. */
+ * metadata allocation, threads, barriers and questions whether a page is there. The call number `at` (1 = next) fails, with `sticky` all later ones too. */
 enum haki_fault_kind {
   HAK_FAULT_RESERVE = 1,
   HAK_FAULT_COMMIT = 2,
@@ -62,7 +62,8 @@ enum haki_fault_kind {
   HAK_FAULT_META = 64,
   HAK_FAULT_THREAD = 128,
   HAK_FAULT_BARRIER = 256,
-  HAK_FAULT_ALL = 511
+  HAK_FAULT_RESIDES = 512,
+  HAK_FAULT_ALL = 1023
 };
 void haki_fault_arm(unsigned kinds, uint64_t at, bool sticky);
 void haki_fault_random(unsigned kinds, uint32_t seed, uint32_t one_in); /* one_in 0: off */

@@ -255,7 +255,8 @@ bool haki_os_barrier(void) {
 bool haki_os_resides(void *p) {
   unsigned char in_memory = 0;
   int saved = errno;
-  if (mincore(p, haki_os_page_size(), &in_memory) != 0) note_failure(saved);
+  if (haki_fault_hit(HAK_FAULT_RESIDES) || mincore(p, haki_os_page_size(), &in_memory) != 0)
+    note_failure(saved);
   return (in_memory & 1) != 0;
 }
 

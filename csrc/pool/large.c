@@ -166,12 +166,13 @@ HAK_COLD static struct haki_big *make_big(struct haki_large *l) {
   return seen;
 }
 
-/* The front lies in the thread's cache, under its lock. */
+/* The front lies in the thread's cache, under its lock. Counted also before there is anything to
+ * take: whoever asks often must have a background thread by the time at which it frees. */
 static struct page *from_big(struct haki_big *big, struct haki_l25_cache *cache, size_t size,
                              uintptr_t site) {
-  if (cache == NULL) return haki_big_take(big, NULL, size, site);
+  if (cache == NULL) return big != NULL ? haki_big_take(big, NULL, size, site) : NULL;
   haki_bias_enter(&cache->bias);
-  struct page *p = haki_big_take(big, &cache->front, size, site);
+  struct page *p = big != NULL ? haki_big_take(big, &cache->front, size, site) : NULL;
   haki_l25_count_op(cache, true);
   haki_bias_leave(&cache->bias);
   return p;
@@ -198,7 +199,7 @@ static struct page *take_big(struct haki_large *l, struct haki_l25_cache *cache,
                              const struct haki_large_request *r, size_t size) {
   struct haki_large *keeper = l->shared ? l : l->lender;
   struct haki_big *big = big_of(keeper);
-  if (big == NULL || !haki_big_fits(size) || r->align > HAK_CHUNK_SIZE) return NULL;
+  if (!haki_big_fits(size) || r->align > HAK_CHUNK_SIZE) return NULL;
   struct page *p = from_big(big, cache, size, r->site);
   if (p == NULL) return NULL;
   HAK_BIG_SITE(p) = r->site;

@@ -3,7 +3,8 @@
  *        second, third ... call failing, until one run meets no failure any more.
  * Owns:  nothing is lost (payloads), nothing leaks (statistics), calloc is still zero.
  * Start: step_through(). */
-#include "../check.h"
+#include "../big.h"
+
 #include "base/debug.h"
 #include "os/os.h"
 
@@ -58,6 +59,64 @@ static void work_large(void) {
   void *aligned = hak_aligned_alloc(4 * MIB, 5 * MIB);
   CHECK((uintptr_t)aligned % (4 * MIB) == 0);
   hak_free(aligned);
+}
+
+/* A word to every page of a big block: whose it is. Returns whether it said so before. */
+static bool stamp(char *p, size_t size, uint64_t was, uint64_t tag) {
+  bool same = true;
+  for (size_t i = 0; i + 8 <= size; i += 4096) {
+    uint64_t *word = (uint64_t *)(p + i);
+    same = same && *word == (was != 0 ? was + i : 0);
+    *word = tag + i;
+  }
+  return same;
+}
+
+/* Big blocks that come and go by call site: the table grows, blocks are cut, put together, moved to
+ * grow, pushed out, purged, given up. */
+static void work_big(void) {
+  enum { N = 14 };
+  struct haki_big *big;
+  char *p[N];
+  size_t size[N], most[] = {40 * MIB, 8 * MIB, 0};
+  knob("bigcache.decay", "1h");
+  for (size_t round = 0; round < 3; round++) {
+    hak_arena *a = hak_arena_create(NULL);
+    if (a == NULL) continue;
+    char text[24];
+    snprintf(text, sizeof text, "%zu", most[round]);
+    arena_knob(a, "bigcache.max_bytes", text);
+    for (size_t k = 0; k < 3 * N; k++) { /* sizes go up, then down */
+      size_t i = k % N, step = k < 2 * N ? k : 3 * N - k;
+      uint64_t tag = (uint64_t)(k + 1) << 32;
+      bool zero = k % 3 == 0;
+      size[i] = 530 * KIB + step * (97 * KIB);
+      p[i] = haki_alloc_on(a, &(struct haki_request){size[i], 16, zero, 64 + k % 9 * 64});
+      if (p[i] != NULL) {
+        CHECK(stamp(p[i], size[i], 0, tag) || !zero);
+        size_t more = size[i] + (k % 5) * MIB;
+        char *q = k % 4 == 0 ? hak_realloc(p[i], more) : NULL;
+        if (q != NULL) CHECK(stamp(q, size[i], tag, tag));
+        if (q != NULL) p[i] = q;
+      }
+      if (i + 1 < N) continue;
+      for (size_t j = 0; j < N; j++) { /* none was handed out twice */
+        size_t at = k - i + j;
+        if (p[j] != NULL) CHECK(stamp(p[j], size[j], (uint64_t)(at + 1) << 32, 7));
+        hak_free(p[j]);
+      }
+      big = atomic_load(&a->large.big);
+      if (big != NULL) CHECK(haki_big_ok(big));
+      balanced(a);
+    }
+    knob("bigcache.decay", "0"); /* purged, then given up */
+    for (int k = 0; k < 2 && (big = atomic_load(&a->large.big)) != NULL; k++)
+      haki_big_age(big, true);
+    knob("bigcache.decay", "1h");
+    CHECK_EQ(stat_of(a, "allocated"), 0);
+    balanced(a);
+    CHECK_EQ(hak_arena_destroy(a), 0);
+  }
 }
 
 static void work_arenas(void) {
@@ -248,14 +307,19 @@ TEST(arenas_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_arenas); }
 TEST(lua_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_lua); }
 TEST(purges_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_purge); }
 TEST(threads_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_threads); }
+TEST(big_blocks_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_big); }
+TEST(big_blocks_with_metadata_failing) { step_through(HAK_FAULT_META, work_big); }
+TEST(big_blocks_with_moves_failing) { step_through(HAK_FAULT_MOVE, work_big); }
+TEST(big_blocks_with_purges_failing) { step_through(HAK_FAULT_PURGE, work_big); }
+TEST(big_blocks_whose_pages_are_not_known) { step_through(HAK_FAULT_RESIDES, work_big); }
 TEST(purge_alone_failing) { step_through(HAK_FAULT_PURGE, work_purge); }
 TEST(page_moves_failing) { step_through(HAK_FAULT_MOVE | HAK_FAULT_REFRESH, work_large); }
 TEST(arenas_with_metadata_failing) { step_through(HAK_FAULT_META, work_arenas); }
 
 /* Everything at once, by a seed: kinds in turn, one call in a few. */
 TEST(random_failures) {
-  void (*const works[])(void) = {work_small, work_large, work_arenas,
-                                 work_lua,   work_purge, work_threads};
+  void (*const works[])(void) = {work_small, work_large,   work_arenas, work_lua,
+                                 work_purge, work_threads, work_big};
   uint64_t hits = 0;
   CHECK_EQ(set_knob("purge.decay", "0"), 0); /* nothing is kept: each work calls the system */
   for (uint32_t seed = 1; seed <= 60; seed++) {
