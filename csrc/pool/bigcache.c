@@ -372,59 +372,88 @@ void haki_big_put(struct haki_big *b, struct page *p) {
                      load_percent(b));
 }
 
-/* Into its slot, if the thread may keep that much; what was there has to go to the table. */
-static struct page *swap_front(struct haki_front *f, unsigned c, struct page *p) {
+/* May the thread keep p in its slot, and not more than it should in all? */
+static bool has_slot(const struct haki_front *f, unsigned c, size_t size) {
+  size_t without = f->bytes - (f->slot[c] != NULL ? f->slot[c]->size : 0);
+  return without + size <= HAK_KNOB(bigcache, front_bytes);
+}
+
+static void become_entry(struct haki_big *b, struct page *p, unsigned level) {
+  haki_big_set_level(p, level);
+  HAK_PAGE_SET(p, large, b->large);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_CACHED);
+}
+
+/* From a front into the table: what the table wants to know of it is found out now. */
+static void put_from_front(struct haki_big *b, struct page *p) {
+  haki_big_classify(b, p);
+  haki_big_set_level(p, level_of(b, HAK_BIG_HASH(p)));
+  if (HAK_BIG_SINCE(p) == 0) HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  haki_big_put(b, p);
+}
+
+/* pre: in the budget, has_slot(). A block in a front is dated when its thread next looks
+ * (haki_big_flush()); what was in the slot goes to the table. */
+static void give_front(struct haki_big *b, struct haki_front *f, unsigned c, struct page *p) {
   struct page *old = f->slot[c];
-  size_t without = f->bytes - (old != NULL ? old->size : 0);
-  if (without + p->size > HAK_KNOB(bigcache, front_bytes)) return p;
+  become_entry(b, p, 0);
+  HAK_BIG_SINCE(p) = 0;
   f->slot[c] = p;
   f->held += old == NULL;
-  f->bytes = without + p->size;
-  return old;
+  f->bytes += p->size - (old != NULL ? old->size : 0);
+  haki_cell_add(&f->inserts, 1);
+  if (old != NULL) put_from_front(b, old);
 }
 
 HAK_HOT bool haki_big_give(struct haki_big *b, struct haki_front *front, struct page *p) {
   size_t size = p->size, room = address_room(p);
   if (!haki_big_fits(size) || size > HAK_KNOB(bigcache, max_block)) return false;
+  if (front != NULL) front->big = b;  /* its thread looks after b, too */
+  if (b->fixed != NULL) front = NULL; /* the earlier scheme had no such slots */
+  unsigned c = haki_big_class(size);
+  bool slot = front != NULL && has_slot(front, c, size);
+  bool paid = front != NULL && spend_credit(front, size, room);
+  if (HAK_LIKELY(slot && paid)) {
+    give_front(b, front, c, p);
+    return true;
+  }
   haki_big_classify(b, p);
-  unsigned c = haki_big_class_of(p), level = level_of(b, HAK_BIG_HASH(p));
-  enum room got = MEMORY;
-  if (front == NULL || !spend_credit(front, size, room)) got = reserve(b, size, room, level);
-  if (HAK_UNLIKELY(got != MEMORY)) add(&b->evicted_rare, 1);
-  if (HAK_UNLIKELY(got == NONE)) return false;
-  haki_big_set_level(p, level);
-  HAK_BIG_SINCE(p) = haki_os_now_coarse();
-  HAK_PAGE_SET(p, large, b->large);
-  HAK_PAGE_SET(p, kind, HAK_PAGE_CACHED);
-  if (HAK_UNLIKELY(got == ADDRESS)) { /* used less than all that wait */
+  unsigned level = level_of(b, HAK_BIG_HASH(p));
+  enum room got = paid ? MEMORY : reserve(b, size, room, level);
+  if (got != MEMORY) add(&b->evicted_rare, 1); /* used less than all that wait */
+  if (got == NONE) return false;
+  if (slot && got == MEMORY) {
+    give_front(b, front, c, p);
+    return true;
+  }
+  become_entry(b, p, level);
+  if (got == ADDRESS) {
     cool(b, p);
     return true;
   }
-  if (b->fixed != NULL) front = NULL; /* the earlier scheme had no such slots */
-  if (front != NULL) {
-    front->big = b;
-    haki_cell_add(&front->inserts, 1);
-    p = swap_front(front, c, p);
-  } else {
-    add(&b->inserts, 1);
-  }
-  if (p != NULL) haki_big_put(b, p);
+  HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  add(&b->inserts, 1);
+  haki_big_put(b, p);
   return true;
 }
 
+/* Takes out of its slot, dates, or leaves where it is. */
+static void look_at_slot(struct haki_front *f, unsigned c, uint64_t until) {
+  struct page *p = f->slot[c];
+  if (p == NULL) return;
+  if (HAK_BIG_SINCE(p) == 0 && until != UINT64_MAX) HAK_BIG_SINCE(p) = haki_os_now_coarse();
+  if (HAK_BIG_SINCE(p) > until) return;
+  f->slot[c] = NULL;
+  f->held--;
+  f->bytes -= p->size;
+  put_from_front(f->big, p);
+}
+
 void haki_big_flush(struct haki_front *f, uint64_t until) {
-  struct haki_big *b = f->big;
-  if (b == NULL) return;
-  for (unsigned c = 0; c < HAK_BIG_CLASSES && f->held != 0; c++) {
-    struct page *p = f->slot[c];
-    if (p == NULL || HAK_BIG_SINCE(p) > until) continue;
-    f->slot[c] = NULL;
-    f->held--;
-    f->bytes -= p->size;
-    haki_big_put(b, p);
-  }
-  end_credit(b, f);
-  shrink(b);
+  if (f->big == NULL) return;
+  for (unsigned c = 0; c < HAK_BIG_CLASSES && f->held != 0; c++) look_at_slot(f, c, until);
+  end_credit(f->big, f);
+  shrink(f->big);
 }
 
 /* ---- ageing ---- */
