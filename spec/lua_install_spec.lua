@@ -150,19 +150,25 @@ unknown knob 'purge.nothing'
       for i = 1, 1000 do t[i] = { function() return i end, "text " .. i } end
       for i = 1, 100 do t[i] = coroutine.create(print) end
       local after = arena:stats().lua
-      for _, name in ipairs { "tables", "functions", "strings", "threads" } do
+      local path = os.tmpname()
+      local opened = io.open(path, "w")
+      opened:close()
+      os.remove(path)
+      after = arena:stats().lua
+      for _, name in ipairs { "tables", "functions", "strings", "threads", "userdata", "others" } do
         print(name, after[name] - before[name])
       end
     ]]
     local counts = {}
     for name, n in output:gmatch "(%a+)\t(%d+)" do counts[name] = tonumber(n) end
     if support.is_jit then
-      assert.same({ tables = 0, functions = 0, strings = 0, threads = 0 }, counts)
+      assert.same({ tables = 0, functions = 0, strings = 0, threads = 0, userdata = 0, others = 0 }, counts)
     else
       assert.truthy(counts.tables >= 1000 and counts.tables < 1100, output)
       assert.truthy(counts.functions >= 1000 and counts.functions < 1100, output)
       assert.truthy(counts.strings >= 1000 and counts.strings < 2200, output)
       assert.equal(100, counts.threads)
+      assert.truthy(counts.userdata >= 1 and counts.others >= 1000, output)
     end
   end)
 end)
