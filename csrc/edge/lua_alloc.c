@@ -27,7 +27,7 @@ static HAK_HOT __attribute__((noinline)) void *resize_own(void *ud, void *ptr, s
                                                           size_t nsize) {
   struct haki_heap *h = &((struct hak_arena *)ud)->lua;
   struct page *page = haki_heap_page_of(h, ptr);
-  if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h || nsize > HAK_SMALL_MAX))
+  if (HAK_UNLIKELY(page == NULL || haki_page_tag(page) != (uintptr_t)h || nsize > HAK_SMALL_MAX))
     return slow(ud, ptr, osize, nsize);
   unsigned from = haki_page_class(page), to = haki_class_of(nsize);
   if (from == to) return ptr;
@@ -52,7 +52,7 @@ HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t ns
   if (!haki_fast_paths()) return slow(ud, ptr, osize, nsize);
   if (nsize == 0) {
     struct page *page = haki_heap_page_of(h, ptr);
-    if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h))
+    if (HAK_UNLIKELY(page == NULL || haki_page_tag(page) != (uintptr_t)h))
       return ptr == NULL ? NULL : slow(ud, ptr, osize, nsize); /* Lua frees NULL a lot */
     haki_hardened_in(ptr);
     haki_heap_push(h, page, ptr);
@@ -70,7 +70,7 @@ HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t ns
 static void *try_small(struct hak_arena *a, unsigned c) {
   struct haki_heap *h = a->is_private ? &a->lua : haki_thread_heap(a);
   if (HAK_UNLIKELY(h == NULL)) return haki_late_alloc(a, c);
-  void *p = haki_heap_pop(h, c);
+  void *p = haki_heap_pop_any(h, c);
   if (p != NULL) return p;
   if (h->nursery.limit != 0) p = haki_nursery_alloc(h, c);
   return p != NULL ? p : haki_heap_refill(h, c);

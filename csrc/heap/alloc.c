@@ -42,7 +42,7 @@ struct haki_heap *haki_private_heap(struct hak_arena *a) {
 static void *small_on(struct hak_arena *a, unsigned c) {
   struct haki_heap *h = a->is_private ? haki_private_heap(a) : haki_thread_heap(a);
   if (HAK_UNLIKELY(h == NULL)) return a->is_private ? NULL : haki_late_alloc(a, c);
-  void *p = haki_heap_pop(h, c);
+  void *p = haki_heap_pop_any(h, c);
   return p != NULL ? p : haki_heap_refill(h, c);
 }
 

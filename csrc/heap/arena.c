@@ -85,7 +85,6 @@ static struct hak_arena *take_descriptor(void) {
 static void init(struct hak_arena *a, const hak_arena_config *config) {
   uint32_t slot = a->slot, generation = a->generation;
   bool is_private = config != NULL && config->kind == HAK_ARENA_PRIVATE;
-  for (int c = 0; c < HAK_CLASSES; c++) a->lua.bin[c] = NULL;
   memset(&a->lua.nursery, 0, sizeof a->lua.nursery);
   memset(&a->quota, 0, sizeof a->quota);
   memset(&a->large, 0, sizeof a->large);

@@ -15,17 +15,22 @@
 HAK_INLINE void *haki_fast_alloc(struct haki_heap *h, size_t size) {
   if (HAK_LIKELY(size <= HAK_TABLE_MAX))
     return haki_hardened_out(haki_heap_pop(h, haki_class_of_pairs[(size + 15) >> 4]));
-  if (size <= HAK_SMALL_MAX) return haki_hardened_out(haki_heap_pop(h, haki_class_of_large(size)));
+  if (size <= HAK_SMALL_MAX)
+    return haki_hardened_out(haki_heap_pop_medium(h, haki_class_of_large(size)));
   return NULL;
 }
 
 /* Frees a block of h's own slabs. False: it is none, or an odd one. */
 HAK_INLINE bool haki_fast_free(struct haki_heap *h, void *p) {
   struct page *page = haki_heap_page_of(h, p);
-  if (HAK_UNLIKELY(page == NULL || haki_page_owner(page) != h || p == page->free)) return false;
-  haki_hardened_in(p);
-  haki_heap_push(h, page, p);
-  return true;
+  if (HAK_UNLIKELY(page == NULL)) return false;
+  if (HAK_LIKELY(haki_page_tag(page) == (uintptr_t)h && p != page->free)) {
+    haki_hardened_in(p);
+    haki_heap_push(h, page, p);
+    return true;
+  }
+  if (haki_page_tag(page) != ((uintptr_t)h | HAK_OWNER_BINNED) || HAK_HARDENED) return false;
+  return haki_heap_put(h, page, p);
 }
 
 /* A slab's block of `has` bytes stays when at most half of it would lie idle. */
@@ -42,7 +47,8 @@ HAK_INLINE void *haki_fast_realloc(struct haki_heap *h, void *p, size_t size) {
   void *q = haki_fast_alloc(h, size);
   if (HAK_UNLIKELY(q == NULL)) return NULL;
   memcpy(q, p, has < size ? has : size);
-  haki_heap_push(h, page, p);
+  bool freed = haki_fast_free(h, p);
+  HAK_CHECK(freed, "double free", p);
   return q;
 }
 

@@ -46,8 +46,9 @@ void haki_block_free(const struct haki_block *b, void *p) {
     haki_page_push_remote(b->page, p);
     return;
   }
-  HAK_CHECK(p != b->page->free, "double free", p);
-  haki_heap_push(b->heap, b->page, p);
+  HAK_CHECK(p != b->page->free && p != b->heap->bin[haki_page_class(b->page)], "double free", p);
+  if (!haki_heap_bins(b->heap, haki_page_class(b->page)) || !haki_heap_put(b->heap, b->page, p))
+    haki_heap_push(b->heap, b->page, p);
 }
 
 /* A large block that goes back to the thread's cache in the default arena, where it came from. */

@@ -54,7 +54,6 @@ static void put_descriptor(struct haki_heap *h) {
 struct haki_heap *haki_heap_new(struct hak_arena *a) {
   struct haki_heap *h = take_descriptor(a->is_private);
   if (h == NULL) return NULL;
-  for (int c = 0; c < HAK_CLASSES; c++) h->bin[c] = NULL;
   haki_cell_set(&h->refills, 0);
   haki_cell_set(&h->fresh, 0);
   haki_cell_set(&h->retired, 0);

@@ -47,6 +47,8 @@ enum page_kind {
   HAK_PAGE_RETAINED, /* empty, kept by an arena after a reset */
 };
 
+enum { HAK_OWNER_BINNED = 1 }; /* in page->owner: what the owner frees here goes into its bin */
+
 enum page_flag {
   HAK_PAGE_LISTED = 1,    /* in its heap's list of available slabs of the class */
   HAK_PAGE_KEPT = 4,      /* empty, counted among the slabs kept so */
@@ -58,7 +60,7 @@ enum page_flag {
  * INV page-2: held != 0 only on a full page, which is then not listed. */
 struct page {
   union {
-    _Atomic(struct haki_heap *) owner;     /* slab; NULL for others but runs */
+    _Atomic(struct haki_heap *) owner; /* slab; NULL for others but runs. The low bit is a mark */
     _Atomic(struct haki_l25_cache *) home; /* run: the cache it comes back to; NULL: none */
   };
   union {
@@ -82,7 +84,7 @@ struct page {
     uint64_t since;                     /* second page of a cached huge block: when it came */
   };
   _Atomic(uint8_t) kind, cls;
-  uint8_t back;
+  uint8_t back; /* pages from the slab's first one */
   _Atomic(uint8_t) flags;
   _Atomic(uint16_t) touched; /* units from the start that may hold memory, used or not; in a huge
                               * block the first page of each chunk speaks for the chunk */
@@ -177,13 +179,18 @@ HAK_INLINE void *haki_page_start(const struct page *page) {
 HAK_INLINE unsigned haki_page_kind(const struct page *p) {
   return atomic_load_explicit(&((struct page *)p)->kind, memory_order_relaxed);
 }
+/* The owner with its mark: what fast paths compare. */
+HAK_INLINE uintptr_t haki_page_tag(const struct page *p) {
+  return (uintptr_t)atomic_load_explicit(&((struct page *)p)->owner, memory_order_relaxed);
+}
 HAK_INLINE struct haki_heap *haki_page_owner(const struct page *p) {
-  return atomic_load_explicit(&((struct page *)p)->owner, memory_order_relaxed);
+  return (struct haki_heap *)(haki_page_tag(p) & ~(uintptr_t)HAK_OWNER_BINNED);
 }
 /* For those who look into the heap: acquire, pairs with move_slab(), which may hand a slab to a heap
  * that the reader has never seen. */
 HAK_INLINE struct haki_heap *haki_page_owner_acquire(const struct page *p) {
-  return atomic_load_explicit(&((struct page *)p)->owner, memory_order_acquire);
+  uintptr_t tag = (uintptr_t)atomic_load_explicit(&((struct page *)p)->owner, memory_order_acquire);
+  return (struct haki_heap *)(tag & ~(uintptr_t)HAK_OWNER_BINNED);
 }
 HAK_INLINE unsigned haki_page_class(const struct page *p) {
   return atomic_load_explicit(&((struct page *)p)->cls, memory_order_relaxed);

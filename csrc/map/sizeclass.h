@@ -12,6 +12,7 @@ enum {
   HAK_CLASSES = 80,
   HAK_SMALL_MAX = 32 * 1024, /* largest block in a slab */
   HAK_TABLE_MAX = 1024,      /* up to here the class comes from a table */
+  HAK_CLASS_MEDIUM = 40,     /* the first one above */
 };
 
 /* INV class-1: haki_class_size(haki_class_of(n)) >= n, and the class below is smaller than n. */

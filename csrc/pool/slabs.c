@@ -30,6 +30,7 @@ void haki_heap_flush(struct haki_heap *h) {
       b = next;
     }
     h->bin[c] = keep;
+    if (c >= HAK_CLASS_MEDIUM) h->room[c - HAK_CLASS_MEDIUM] = haki_heap_bin_room(c);
   }
 }
 
@@ -69,8 +70,7 @@ static bool move_slab(struct page *p, struct haki_heap *from, struct haki_heap *
   haki_heap_note_slab(to, p);
   haki_list_remove(&p->link);
   HAK_PAGE_SET(p, flags, 0);
-  /* release: pairs with haki_page_owner_acquire() */
-  atomic_store_explicit(&p->owner, to, memory_order_release);
+  haki_slab_set_owner(p, to);
   HAK_SCHED_POINT("move slab");
   haki_slab_list_available(to, p);
   /* As if it had come in by the inbound stack: the drain takes what was freed meanwhile. */
@@ -144,7 +144,7 @@ static void drop_slab(struct haki_heap *h, struct page *p, size_t most) {
 }
 
 void haki_heap_drop(struct haki_heap *h, size_t most) {
-  for (unsigned c = 0; c < HAK_CLASSES; c++) h->bin[c] = NULL;
+  haki_heap_empty_bins(h);
   atomic_store_explicit(&h->inbound, NULL, memory_order_relaxed);
   if (h->slabs == NULL) return;
   for (unsigned c = 0; c <= HAK_CLASSES; c++) {

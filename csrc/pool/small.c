@@ -13,6 +13,8 @@
 #include "map/hardened.h"
 #include "map/meta.h"
 
+enum { BIN_BYTES = 128 * 1024, BIN_LEAST = 4, BIN_MOST = HAK_AUDIT_BUILD ? 4 : 64 };
+
 bool (*haki_heap_adopt)(struct haki_heap *h);
 static void page_low_slow(struct haki_heap *h, struct page *p);
 
@@ -33,6 +35,7 @@ void haki_heap_init(struct haki_heap *h, struct hak_arena *arena, struct haki_qu
   haki_cell_set(&h->lowest, 0);
   haki_cell_set(&h->highest, 0);
   h->nursery.pieces = HAK_NO_PIECE;
+  haki_heap_empty_bins(h);
   haki_list_init(&h->link);
 }
 
@@ -49,6 +52,19 @@ bool haki_slabs_ensure(struct haki_heap *h) {
 void haki_slabs_free(struct haki_heap *h) {
   if (h->slabs != NULL) haki_meta_free(h->slabs, sizeof *h->slabs);
   __atomic_store_n(&h->slabs, NULL, __ATOMIC_RELAXED);
+}
+
+/* Blocks of 1 KiB and more that a thread's bin takes back: 128 KiB of them, 4 to 64. */
+int16_t haki_heap_bin_room(unsigned c) {
+  size_t n = BIN_BYTES / haki_class_size(c);
+  return n < BIN_LEAST ? BIN_LEAST : n > BIN_MOST ? BIN_MOST : (int16_t)n;
+}
+
+void haki_heap_empty_bins(struct haki_heap *h) {
+  for (unsigned c = 0; c < HAK_CLASSES; c++) {
+    h->bin[c] = NULL;
+    if (c >= HAK_CLASS_MEDIUM) h->room[c - HAK_CLASS_MEDIUM] = haki_heap_bin_room(c);
+  }
 }
 
 static size_t capacity(unsigned c) {
@@ -93,6 +109,16 @@ void haki_heap_note_slab(struct haki_heap *h, const struct page *p) {
   if (at > haki_cell_get(&h->highest)) haki_cell_set(&h->highest, at);
 }
 
+/* release: pairs with haki_page_owner_acquire(). The inner pages of a binned slab tell their owner, too:
+ * its frees need no look at the first one. */
+void haki_slab_set_owner(struct page *p, struct haki_heap *h) {
+  unsigned c = haki_page_class(p);
+  bool binned = haki_heap_bins(h, c);
+  struct haki_heap *tag = (struct haki_heap *)((uintptr_t)h | (binned ? HAK_OWNER_BINNED : 0));
+  for (size_t i = haki_slab_pages(c); binned && --i > 0;) HAK_PAGE_SET(&p[i], owner, tag);
+  atomic_store_explicit(&p->owner, tag, memory_order_release);
+}
+
 static struct page *new_slab(struct haki_heap *h, unsigned c) {
   size_t n = haki_slab_pages(c);
   struct page *p = n == 1 ? haki_retained_take(h->retained, h->quota) : NULL;
@@ -102,21 +128,21 @@ static struct page *new_slab(struct haki_heap *h, unsigned c) {
   }
   if (p == NULL) p = haki_pages_take(n, 1);
   if (p == NULL) return NULL;
-  for (size_t i = 1; i < n; i++) {
+  for (size_t i = 0; i < n; i++) {
     p[i].back = (uint8_t)i;
-    HAK_PAGE_SET(&p[i], kind, HAK_PAGE_INNER);
+    HAK_PAGE_SET(&p[i], cls, (uint8_t)c);
+    if (i != 0) HAK_PAGE_SET(&p[i], kind, HAK_PAGE_INNER);
   }
   p->free = NULL;
   HAK_PAGE_SET(p, live, 0);
   HAK_PAGE_SET(p, held, 0);
   atomic_store_explicit(&p->remote, 0, memory_order_relaxed);
-  HAK_PAGE_SET(p, cls, (uint8_t)c);
   HAK_PAGE_SET(p, carved, 0);
   HAK_PAGE_SET(p, flags, 0);
   haki_list_init(&p->link);
   HAK_PAGE_SET(p, kind, HAK_PAGE_SLAB);
   haki_heap_note_slab(h, p);
-  HAK_PAGE_SET(p, owner, h);
+  haki_slab_set_owner(p, h);
   haki_cell_add(&h->fresh, 1);
   return p;
 }
@@ -252,7 +278,7 @@ bool haki_heap_drain(struct haki_heap *h) {
 /* ---- refill ---- */
 
 /* Charges and carves the next blocks of a slab; NULL: the quota forbids it. */
-static void *carve(struct haki_heap *h, struct page *p, unsigned c) {
+static void *carve(struct haki_heap *h, struct page *p, unsigned c, size_t *n) {
   size_t size = haki_class_size(c), carved = HAK_PAGE_GET(p, carved);
   size_t step = HAK_KNOB(small, refill);
   if (step < size) step = size;
@@ -265,39 +291,43 @@ static void *carve(struct haki_heap *h, struct page *p, unsigned c) {
   char *block = (char *)haki_page_start(p) + carved * size;
   for (size_t i = carved; i + 1 < total; i++, block += size) *(void **)block = block + size;
   *(void **)block = NULL;
-  size_t live = haki_slab_live(p) + (total - carved);
+  *n = total - carved;
+  size_t live = haki_slab_live(p) + *n;
   HAK_PAGE_SET(p, carved, (uint16_t)total);
   HAK_PAGE_SET(p, live, (uint32_t)live);
   return (char *)haki_page_start(p) + carved * size;
 }
 
-/* Puts a list of blocks into the bin and pops the first. */
-static void *fill(struct haki_heap *h, unsigned c, void *list) {
+/* Puts a list of n blocks into the bin and pops the first. */
+static void *fill(struct haki_heap *h, unsigned c, void *list, size_t n) {
   h->bin[c] = *(void **)list;
+  if (c >= HAK_CLASS_MEDIUM)
+    h->room[c - HAK_CLASS_MEDIUM] = (int16_t)(haki_heap_bin_room(c) - (int)(n - 1));
   return list;
 }
 
-static void *take_from(struct haki_heap *h, struct page *p, unsigned c) {
+static void *take_from(struct haki_heap *h, struct page *p, unsigned c, size_t *n) {
   void *list = p->free;
   if (list != NULL) {
     haki_slab_unkeep(h, p);
     p->free = NULL;
+    *n = HAK_PAGE_GET(p, carved) - HAK_PAGE_GET(p, live);
     HAK_PAGE_SET(p, live, HAK_PAGE_GET(p, carved));
   } else if (!fully_carved(p)) {
-    list = carve(h, p, c);
+    list = carve(h, p, c, n);
     if (list == NULL) return NULL;
   }
   if (p->free == NULL && fully_carved(p)) list_full(h, p);
   return list;
 }
 
-static void *refill_available(struct haki_heap *h, unsigned c) {
+static void *refill_available(struct haki_heap *h, unsigned c, size_t *n) {
   hak_list *head = &h->slabs->available[c], *next;
   for (hak_list *l = head->next; l != head; l = next) {
     next = l->next;
     struct page *p = HAK_LIST_OF(l, struct page, link);
     take_remote(h, p);
-    void *list = take_from(h, p, c);
+    void *list = take_from(h, p, c, n);
     if (list != NULL) return list;
   }
   return NULL;
@@ -309,14 +339,15 @@ HAK_COLD void *haki_heap_refill(struct haki_heap *h, unsigned c) {
   if (!haki_slabs_ensure(h)) return NULL;
   haki_cell_add(&h->refills, 1);
   h->nursery.grown = true;
-  void *list = refill_available(h, c);
-  if (list == NULL && haki_heap_drain(h)) list = refill_available(h, c);
-  while (list == NULL && haki_heap_adopt(h)) list = refill_available(h, c);
+  size_t n = 0;
+  void *list = refill_available(h, c, &n);
+  if (list == NULL && haki_heap_drain(h)) list = refill_available(h, c, &n);
+  while (list == NULL && haki_heap_adopt(h)) list = refill_available(h, c, &n);
   if (list == NULL) {
     struct page *p = new_slab(h, c);
     if (p == NULL) return NULL;
     if (HAK_UNLIKELY(h->span == 0)) set_region(h);
-    list = carve(h, p, c);
+    list = carve(h, p, c, &n);
     if (list == NULL) {
       haki_slab_release(p);
       return NULL;
@@ -324,5 +355,5 @@ HAK_COLD void *haki_heap_refill(struct haki_heap *h, unsigned c) {
     haki_slab_list_available(h, p);
     if (fully_carved(p)) list_full(h, p);
   }
-  return fill(h, c, list);
+  return fill(h, c, list, n);
 }

@@ -7,7 +7,8 @@
  * Locks: none. Everything in a heap belongs to its owner, but `inbound` and page->remote.
  * Start: haki_heap_pop(), haki_heap_push().
  *
- *   bin[c] -> block -> block -> NULL       popped by allocations; counted as live in their page
+ *   bin[c] -> block -> block -> NULL       popped by allocations; counted as live in their page. In
+ *                                          threads' heaps blocks above 1 KiB come back here, a few
  *   slabs->available[c] <-> page <-> page  have blocks freed by the owner, or room to carve
  *   slabs->full <-> page <-> page          nothing to take: wait until enough has been freed
  *   inbound -> page -> page                have blocks freed by other threads
@@ -66,6 +67,7 @@ struct haki_heap {
   struct haki_nursery nursery;
   _Atomic(uintptr_t) thread; /* who was last seen in a slow path */
   hak_cell refills, fresh, retired, remote_frees, adopted;
+  int16_t room[HAK_CLASSES - HAK_CLASS_MEDIUM]; /* how many more frees the bins of threads take */
   hak_cell lowest, highest; /* page descriptors of its slabs lie between: where statistics look */
   _Alignas(HAK_CACHE_LINE) _Atomic(struct page *) inbound; /* written by other threads */
   /* of heap/: */
@@ -110,6 +112,18 @@ HAK_INLINE void *haki_heap_pop(struct haki_heap *h, unsigned c) {
   return b;
 }
 
+/* The same for classes above HAK_TABLE_MAX, whose bins take frees. */
+HAK_INLINE void *haki_heap_pop_medium(struct haki_heap *h, unsigned c) {
+  void **b = h->bin[c];
+  if (HAK_UNLIKELY(b == NULL)) return NULL;
+  h->bin[c] = *b;
+  h->room[c - HAK_CLASS_MEDIUM]++;
+  return b;
+}
+HAK_INLINE void *haki_heap_pop_any(struct haki_heap *h, unsigned c) {
+  return c < HAK_CLASS_MEDIUM ? haki_heap_pop(h, c) : haki_heap_pop_medium(h, c);
+}
+
 /* Puts a block that no page counts as free in front of the bin. */
 HAK_INLINE void haki_heap_unpop(struct haki_heap *h, unsigned c, void *p) {
   *(void **)p = h->bin[c];
@@ -130,6 +144,29 @@ HAK_INLINE void haki_heap_push(struct haki_heap *h, struct page *page, void *p) 
   if (HAK_UNLIKELY(haki_live_drop(&page->live))) h->low(h, page);
 }
 
+/* Are the blocks of this class that a heap frees put into its bin? A private heap's are not: what a
+ * collector frees should lie together, and count at once. */
+HAK_INLINE bool haki_heap_bins(const struct haki_heap *h, unsigned c) {
+  return c >= HAK_CLASS_MEDIUM && !h->is_private;
+}
+
+/* Frees a block of a binned slab of the owner's. False: an odd one, nothing was done. */
+HAK_INLINE bool haki_heap_put(struct haki_heap *h, struct page *page, void *p) {
+  unsigned c = haki_page_class(page);
+  int16_t *room = &h->room[c - HAK_CLASS_MEDIUM];
+  if (HAK_UNLIKELY(p == h->bin[c])) return false;
+  if (HAK_LIKELY(*room > 0)) {
+    --*room;
+    *(void **)p = h->bin[c];
+    h->bin[c] = p;
+    return true;
+  }
+  page -= page->back;
+  if (HAK_UNLIKELY(p == page->free)) return false;
+  haki_heap_push(h, page, p);
+  return true;
+}
+
 /* First page of the slab that `page` is part of. */
 HAK_INLINE struct page *haki_slab_head(struct page *page) {
   return haki_page_kind(page) == HAK_PAGE_INNER ? page - page->back : page;
@@ -145,6 +182,8 @@ HAK_INLINE size_t haki_slab_live(const struct page *p) {
 }
 
 void haki_heap_init(struct haki_heap *h, struct hak_arena *arena, struct haki_quota *quota);
+void haki_heap_empty_bins(struct haki_heap *h); /* forgets what is in them */
+int16_t haki_heap_bin_room(unsigned c);         /* what `room` begins with */
 /* A block of class c; fills the bin on the way. NULL: the quota or the system has no more. */
 void *haki_heap_refill(struct haki_heap *h, unsigned c);
 /* Called before a fresh slab is taken: may hand over slabs of exited threads. True: try again.
@@ -172,6 +211,7 @@ void haki_slabs_free(struct haki_heap *h); /* the table itself; pre: empty */
 /* Between small.c and slabs.c. */
 bool haki_slabs_ensure(struct haki_heap *h);
 void haki_heap_note_slab(struct haki_heap *h, const struct page *p); /* for `lowest`, `highest` */
+void haki_slab_set_owner(struct page *p, struct haki_heap *h);
 void haki_slab_list_available(struct haki_heap *h, struct page *p);
 void haki_slab_unkeep(struct haki_heap *h, struct page *p);
 void haki_slab_retire(struct haki_heap *h, struct page *p);
