@@ -16,6 +16,7 @@
  * by turns ticks always in the same place, which a processor foresees; with odd numbers such a pair
  * took 10 % longer. */
 enum { TICK_OPS = 16, RARE_TICK_OPS = 64, CHECK_OPS = 10000 };
+enum { LARGER_MOST = 64 }; /* times that a larger block serves before a fresh one is cut */
 
 static void nobody(void) {}
 _Atomic(uint32_t) haki_bell_state;
@@ -309,13 +310,20 @@ static struct page *take_shared(struct haki_l25_cache *cache, unsigned c, uintpt
 /* A block of up to half as much again, before untouched memory is taken: how many of each class are in
  * use changes all the time, and what one class had at its peak would lie there while others fault. */
 static struct page *take_larger(struct haki_l25_cache *cache, unsigned c, uintptr_t site) {
+  struct haki_l25_class *asked = &cache->cls[c];
   size_t n = haki_l25_pages(c), most = n + (n + 1) / 2;
+  if (asked->larger == LARGER_MOST) { /* it keeps missing: time that it had one of its own */
+    asked->larger = 0;
+    return NULL;
+  }
   for (c++; c < HAK_L25_CLASSES && haki_l25_pages(c) <= most; c++) {
     struct page *p = take_cached(cache, c);
     bool batched = cache->cls[c].batched != 0;
     if (p == NULL && (batched || haki_shards_have(&cache->pool->shards, c)))
       p = take_shared(cache, c, site);
-    if (p != NULL) return p;
+    if (p == NULL) continue;
+    asked->larger++;
+    return p;
   }
   return NULL;
 }

@@ -43,6 +43,7 @@ struct haki_l25_class {
   struct page *batch[HAK_BATCH]; /* the transfer cache: came from a shard together */
   uint16_t lifo_count, batched;
   uint16_t low;        /* least blocks behind the ring since the last ageing */
+  uint16_t larger;     /* times since the last fresh block that a larger one had to do */
   uint64_t seen_takes; /* at the last ageing */
   uintptr_t site;      /* that asked the shards last: what goes back is put where it will look */
 };

@@ -135,6 +135,15 @@ TEST(l25_decay_effect) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+/* A class that keeps missing gets a block of its own: only then is it in the ring the next time. */
+TEST(a_larger_block_does_not_serve_for_ever) {
+  hak_arena *a = shared();
+  wave(a, 1, 6 * HAK_PAGE_SIZE);
+  for (int i = 0; i < 1000; i++) wave(a, 1, 4 * HAK_PAGE_SIZE);
+  CHECK_CMP(stat_of(a, "l25.hits"), >, 900);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
 static size_t cached_of(hak_arena *a, unsigned c) {
   struct haki_l25_class_sum sums[HAK_L25_CLASSES];
   haki_l25_sums(a->pool, sums);
