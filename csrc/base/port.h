@@ -13,7 +13,6 @@
 #define HAK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define HAK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define HAK_HOT __attribute__((hot))
-#define HAK_NOINLINE __attribute__((noinline)) /* so that the hot path beside it needs no stack */
 #define HAK_COLD __attribute__((cold, noinline))
 #define HAK_NOINLINE __attribute__((noinline)) /* so that the hot path beside it needs no stack */
 #define HAK_INLINE static inline __attribute__((always_inline))
