@@ -80,8 +80,8 @@ describe("make install", function()
 
   it("puts everything below PREFIX", function()
     local expected = {
-      "include/hakmem.h", "include/hakmem_lua.h", "lib/libhakmem.a", "lib/libhakmem.so", "lib/libhakmem.so.0",
-      "lib/pkgconfig/hakmem.pc",
+      "include/hakmem.h", "include/hakmem_lua.h", "lib/libhakmem-preload.so", "lib/libhakmem.a",
+      "lib/libhakmem.so", "lib/libhakmem.so.0", "lib/pkgconfig/hakmem.pc",
     }
     for abi in sh(("ls %s/lua"):format(quoted(support.build))):gmatch "%d%.%d" do
       expected[#expected + 1] = "lib/lua/" .. abi .. "/hakmem/core.so"
