@@ -174,9 +174,7 @@ describe("hakmem.vm", function()
   end)
 
   it("refuses what it does not know", function()
-    for _, key in ipairs { "instructions", "seconds", "colour" } do
-      assert.equal("bad argument #1 to 'vm' (unknown key '" .. key .. "')", message(hakmem.vm, { [key] = 1 }))
-    end
+    assert.equal("bad argument #1 to 'vm' (unknown key 'colour')", message(hakmem.vm, { colour = 1 }))
     assert.equal("bad argument #1 to 'vm' (limit: size out of range)", message(hakmem.vm, { limit = -1 }))
     assert.equal("bad argument #1 to 'vm' (name: string expected, got boolean)", message(hakmem.vm, { name = true }))
     assert.equal("bad argument #1 to 'vm' (table expected, got string)", message(hakmem.vm, "1M"))

@@ -53,6 +53,7 @@ void haki_lua_buffers_forget(struct lua_arena *); /* their memory is gone */
 /* child VMs (lua_vm.c) */
 void haki_lua_vm_open(lua_State *L, int first);
 int haki_lua_vm_make(lua_State *L); /* hakmem.vm */
+int haki_lua_vm_ends(lua_State *L); /* how many were dropped, how many closed: for tests */
 
 /* the running VM (lua_install.c) */
 int haki_lua_install(lua_State *L); /* hakmem.install */

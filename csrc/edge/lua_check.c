@@ -87,8 +87,9 @@ static int suffix_shift(const char *s) {
   return *s == 0 ? shift : -1;
 }
 
-/* Digits by hand: strtod() depends on the locale and reads "0x" and "nan". */
-static const char *parse_size(const char *s, double *out) {
+/* Digits by hand: strtod() depends on the locale and reads "0x" and "nan". Returns what follows;
+ * NULL: there are none. */
+static const char *parse_number(const char *s, double *out) {
   double n = 0, scale = 1;
   bool negative = *s == '-', digits = false;
   if (negative) s++;
@@ -96,11 +97,40 @@ static const char *parse_size(const char *s, double *out) {
   if (*s == '.')
     for (s++; *s >= '0' && *s <= '9'; s++, digits = true) n += (*s - '0') * (scale /= 10);
   while (*s == ' ') s++;
-  int shift = suffix_shift(s);
-  if (!digits || shift < 0) return "malformed size";
-  n = ldexp(n, shift);
-  *out = negative ? -n : shift > 0 ? floor(n) : n;
-  return NULL;
+  *out = negative ? -n : n;
+  return digits ? s : NULL;
+}
+
+static bool parse_size(const char *s, double *out) {
+  double n;
+  s = parse_number(s, &n);
+  int shift = s != NULL ? suffix_shift(s) : -1;
+  if (shift < 0) return false;
+  *out = shift > 0 && n > 0 ? floor(ldexp(n, shift)) : ldexp(n, shift);
+  return true;
+}
+
+static bool parse_duration(const char *s, double *out) {
+  static const struct {
+    const char *name;
+    double ns;
+  } units[] = {{"", 1e9},  {"ns", 1},   {"us", 1e3},   {"ms", 1e6},
+               {"s", 1e9}, {"m", 6e10}, {"min", 6e10}, {"h", 3.6e12}};
+  double n;
+  s = parse_number(s, &n);
+  for (size_t i = 0; s != NULL && i < HAK_COUNT_OF(units); i++)
+    if (strcmp(s, units[i].name) == 0) {
+      *out = n * units[i].ns;
+      return true;
+    }
+  return false;
+}
+
+/* The text at index, NULL when there is a zero byte in it. */
+static const char *plain_text(lua_State *L, int index) {
+  size_t length;
+  const char *text = lua_tolstring(L, index, &length);
+  return strlen(text) == length ? text : NULL;
 }
 
 const char *haki_lua_tosize(lua_State *L, int index, size_t *out) {
@@ -108,10 +138,9 @@ const char *haki_lua_tosize(lua_State *L, int index, size_t *out) {
   switch (lua_type(L, index)) {
     case LUA_TNUMBER: n = (double)lua_tonumber(L, index); break;
     case LUA_TSTRING: {
-      size_t length;
-      const char *text = lua_tolstring(L, index, &length);
-      if (strlen(text) != length || parse_size(text, &n) != NULL)
-        return lua_pushfstring(L, "malformed size '%s'", text);
+      const char *text = plain_text(L, index);
+      if (text == NULL || !parse_size(text, &n))
+        return lua_pushfstring(L, "malformed size '%s'", lua_tostring(L, index));
       break;
     }
     default: return lua_pushfstring(L, "size expected, got %s", type_name(L, index));
@@ -119,6 +148,23 @@ const char *haki_lua_tosize(lua_State *L, int index, size_t *out) {
   if (!isinf(n) && !(floor(n) == n)) return "size is not an integer";
   if (n < 0 || n >= 0x1p63) return "size out of range";
   *out = (size_t)n;
+  return NULL;
+}
+
+const char *haki_lua_toduration(lua_State *L, int index, uint64_t *out) {
+  double n;
+  switch (lua_type(L, index)) {
+    case LUA_TNUMBER: n = (double)lua_tonumber(L, index) * 1e9; break;
+    case LUA_TSTRING: {
+      const char *text = plain_text(L, index);
+      if (text == NULL || !parse_duration(text, &n))
+        return lua_pushfstring(L, "malformed duration '%s'", lua_tostring(L, index));
+      break;
+    }
+    default: return lua_pushfstring(L, "duration expected, got %s", type_name(L, index));
+  }
+  if (!(n >= 0 && n < 0x1p63)) return "duration out of range"; /* also NaN */
+  *out = (uint64_t)ceil(n);
   return NULL;
 }
 

@@ -40,6 +40,8 @@ enum haki_lua_number haki_lua_toint64(lua_State *L, int index, int64_t *out);
 /* A size: a number, or text such as "64K" and "1.5GiB". Returns NULL, or what is wrong with it
  * (a string on top of the stack keeps it alive). */
 const char *haki_lua_tosize(lua_State *L, int index, size_t *out);
+/* A duration in nanoseconds: seconds as a number, or text such as "250ms" and "1.5s". Likewise. */
+const char *haki_lua_toduration(lua_State *L, int index, uint64_t *out);
 size_t haki_lua_checksize(lua_State *L, int index, int arg, const char *func);
 
 /* A position in `size` bytes as in string.sub, from the end when negative, with at least `need`

@@ -147,6 +147,8 @@ static void push_internals(lua_State *L, int first) {
   lua_setfield(L, -2, "buffer");
   lua_pushvalue(L, first + HAK_LUA_VM - 1);
   lua_setfield(L, -2, "vm");
+  lua_pushcfunction(L, haki_lua_vm_ends);
+  lua_setfield(L, -2, "vm_ends");
   push_symbols(L);
   lua_setfield(L, -2, "symbols");
   push_scopes(L, first);

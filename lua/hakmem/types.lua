@@ -3,10 +3,11 @@
 -- Annotations for the Lua language server. Nothing requires this file at run time.
 -- Sizes: bytes, or text such as "64K" and "1.5GiB". Positions: 1-based, from the end when negative,
 -- as in string.sub. A wrong argument raises; want of memory returns nil, message, code, where code
--- is "QUOTA" (a limit) or "NOMEM" (the machine).
+-- is "QUOTA" (a limit) or "NOMEM" (the machine). Durations: seconds, or text such as "250ms".
 
 ---@alias hakmem.size integer|number|string
----@alias hakmem.code "QUOTA"|"NOMEM"|"INVALID"|"PERM"|"UNSUPPORTED"|"EXISTS"|"DECLINED"|"NOARENA"
+---@alias hakmem.duration number|string
+---@alias hakmem.code "QUOTA"|"NOMEM"|"BUDGET"|"INVALID"|"PERM"|"UNSUPPORTED"|"EXISTS"|"DECLINED"|"NOARENA"
 
 ---@class hakmem
 ---@field _VERSION string "hakmem 0.1.0"
@@ -47,6 +48,8 @@ local hakmem = {}
 ---@field name? string of its arena, and of the chunks in error messages
 ---@field limit? hakmem.size of its arena
 ---@field libs? string[] libraries to open; default: the standard ones without debug and ffi
+---@field instructions? number VM instructions that one call may take
+---@field seconds? hakmem.duration time that one call may take; see vm:call
 ---@field arena? hakmem.arena to live in, instead of one of its own; excludes limit
 
 ---Blocks of the pool of large blocks of one class; a list of these is `stats.l25.classes`.
@@ -283,17 +286,27 @@ local vm = {}
 ---Compiles and runs source code in the child; `...` in it are the arguments. nil, booleans, numbers,
 ---strings and tables of these cross, by value and without metatables. After an error, which may be
 ---`not enough memory`, the child is usable again.
+---
+---A budget is fresh for each call. When it is used up, an error `instruction budget exceeded` or
+---`time budget exceeded` is raised at every instruction, in every coroutine, until the call returns,
+---with the code "BUDGET". Instructions are counted exactly; coroutines that the call makes may do
+---twice as much in all, one of an earlier call 1,000 more. Time is looked at every 1,000 instructions.
+---Neither is looked at inside C functions: a pattern that backtracks, io.read, os.execute.
+---A child with a budget has no finalizers (setmetatable() raises at `__gc`; newproxy is not there), the
+---debug library without what could take the budget off, and on LuaJIT no compiler.
 ---@param code string
 ---@param ... any
 ---@return boolean ok
 ---@return any ... results, or the message with a traceback
+---@return hakmem.code? code after a message: "BUDGET", or "QUOTA" and "NOMEM" for want of memory
 function vm:call(code, ...) end
 
 ---@return hakmem.stats of the child's arena
 ---@overload fun(self: hakmem.vm, name: string): number
 function vm:stats() end
 
----Closes the child: its finalizers run, then its arena goes.
+---Closes the child: its finalizers run, then its arena goes. Where none can be waiting, which hakmem
+---knows, the state is not walked: the time does not depend on how much it holds.
 function vm:close() end
 
 return hakmem
