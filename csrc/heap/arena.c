@@ -90,8 +90,8 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
   memset(&a->large, 0, sizeof a->large);
   memset(&a->retained, 0, sizeof a->retained);
   memset(a->gone, 0, sizeof a->gone);
-  hak_cell *cells[] = {&a->lua.refills,      &a->lua.fresh,   &a->lua.retired,
-                       &a->lua.remote_frees, &a->lua.adopted, &a->resets};
+  hak_cell *cells[] = {&a->lua.refills, &a->lua.fresh, &a->lua.retired, &a->lua.remote_frees,
+                       &a->lua.adopted, &a->resets,    &a->restores,    &a->image_bytes};
   for (size_t i = 0; i < HAK_COUNT_OF(cells); i++) haki_cell_set(cells[i], 0);
   a->slot = slot;
   a->generation = generation + 1;
@@ -103,6 +103,7 @@ static void init(struct hak_arena *a, const hak_arena_config *config) {
                         memory_order_relaxed);
   atomic_store_explicit(&a->max_shards, (uint32_t)HAK_KNOB(l25, max_shards), memory_order_relaxed);
   a->own = NULL;
+  a->image = NULL;
   atomic_store_explicit(&a->plain, &haki_empty_heap, memory_order_relaxed);
   atomic_store_explicit(&a->pins, 0, memory_order_relaxed);
   atomic_store_explicit(&a->owner, (uintptr_t)pthread_self(), memory_order_relaxed);
@@ -360,6 +361,7 @@ static void drop_blocks(struct hak_arena *a, size_t most, bool destroy) {
   haki_nursery_release(&a->lua);
   a->lua.nursery.grown = false;
   if (a->own != NULL) haki_heap_drop(a->own, most);
+  haki_arena_forget_image(a);
 }
 
 int haki_api_arena_reset(hak_arena *a) {

@@ -15,6 +15,7 @@
 #include "heap/limit.h"
 #include "heap/meter.h"
 #include "include/hakmem.h"
+#include "pool/image.h"
 #include "pool/large.h"
 #include "pool/nursery.h"
 #include "pool/small.h"
@@ -47,7 +48,9 @@ struct hak_arena {
   void *ud;
   hak_list heaps, orphans; /* shared */
   _Atomic(uint32_t) heap_count, orphan_count;
-  hak_cell resets;
+  hak_cell resets, restores;
+  struct haki_image *image; /* private: what restore brings back; NULL: none */
+  hak_cell image_bytes;
   hak_cell gone[5]; /* refills, fresh, retired, remote_frees, adopted of heaps that are gone */
   hak_list link;    /* registry or graveyard */
   char name[32];
@@ -90,6 +93,8 @@ void *haki_late_alloc(struct hak_arena *a, unsigned c);
  * owner of a private one. */
 bool haki_arena_may_use(struct hak_arena *a);
 void haki_stats_bury(struct hak_arena *a); /* its counters go to the process */
+/* Every block of the arena has died: its image, if there is one, goes, too. */
+void haki_arena_forget_image(struct hak_arena *a);
 /* Everything the arena and the calling thread keep in it goes back; true: something did. */
 bool haki_arena_release_caches(struct hak_arena *a);
 void haki_arena_drop_caches(struct hak_arena *a);

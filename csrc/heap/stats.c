@@ -316,6 +316,8 @@ static void add_arena(struct sums *s, struct hak_arena *a) {
   SUM(s, heaps, live) += atomic_load_explicit(&a->heap_count, memory_order_relaxed);
   SUM(s, heaps, orphans) += atomic_load_explicit(&a->orphan_count, memory_order_relaxed);
   SUM(s, arena, resets) += haki_cell_get(&a->resets);
+  SUM(s, arena, restores) += haki_cell_get(&a->restores);
+  SUM(s, arena, image) += haki_cell_get(&a->image_bytes);
   SUM(s, top, refusals) += haki_cell_get(&a->quota.refusals);
   SUM(s, top, soft_crossings) += haki_cell_get(&a->quota.crossings);
 }

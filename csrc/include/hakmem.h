@@ -139,6 +139,23 @@ HAK_API void hak_arena_limit(hak_arena *arena, size_t *soft, size_t *hard);
  * fails: EINVAL (dead arena, the default arena), EBUSY (pinned), EPERM (checked mode). */
 HAK_API int hak_arena_reset(hak_arena *arena);
 
+/* Remembers every block of a private arena and what is in it, in place of an earlier snapshot. The copy
+ * is metadata and charged to no arena. Until the arena is reset or destroyed, memory that is in the
+ * snapshot stays the arena's and charged, also when its blocks are freed; large blocks in it still
+ * count as live then.
+ * threads: the owner. cost: the bytes that the arena holds.
+ * fails: EINVAL (dead, shared), EPERM (checked mode), ENOMEM; then the earlier one is still there. */
+HAK_API int hak_arena_snapshot(hak_arena *arena);
+
+/* Brings the snapshot back, at the same addresses: blocks that came since are gone, freed ones are
+ * live again, contents are what they were. Chunks of blocks that came since are kept for reuse as far
+ * as arena.retain allows. A Lua state in the arena is restored with it, if no call of it was running
+ * when the snapshot was taken, and none is; what it holds outside of the arena (files, C libraries,
+ * LuaJIT's machine code) is not restored: hakmem.vm_pool knows when that matters.
+ * threads: the owner. cost: the bytes of the snapshot, and slabs and large blocks that came since.
+ * fails: EINVAL (dead, no snapshot), EPERM (checked mode). */
+HAK_API int hak_arena_restore(hak_arena *arena);
+
 /* Gives the arena's cached memory back. threads: private: the owner.
  * fails: EINVAL, EPERM (checked mode). */
 HAK_API int hak_arena_trim(hak_arena *arena);

@@ -45,4 +45,14 @@ void haki_hardened_clear(void *p, size_t size) {
   memset((void *)bit_of(p, &mask), 0, size / 64);
 }
 
+void haki_hardened_save(uint8_t *to, void *p, size_t size) {
+  uint8_t mask;
+  memcpy(to, (const void *)bit_of(p, &mask), size / 64);
+}
+
+void haki_hardened_load(void *p, const uint8_t *from, size_t size) {
+  uint8_t mask;
+  memcpy((void *)bit_of(p, &mask), from, size / 64);
+}
+
 #endif

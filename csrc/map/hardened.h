@@ -13,10 +13,19 @@
 void haki_hardened_out_slow(void *p);
 void haki_hardened_in_slow(void *p);
 void haki_hardened_clear(void *p, size_t size);
+/* The bits of `size` bytes, a multiple of 64, to a buffer of size / 64, and back. */
+void haki_hardened_save(uint8_t *to, void *p, size_t size);
+void haki_hardened_load(void *p, const uint8_t *from, size_t size);
 #else
 HAK_INLINE void haki_hardened_out_slow(void *p) { (void)p; }
 HAK_INLINE void haki_hardened_in_slow(void *p) { (void)p; }
 HAK_INLINE void haki_hardened_clear(void *p, size_t size) { (void)p, (void)size; }
+HAK_INLINE void haki_hardened_save(uint8_t *to, void *p, size_t size) {
+  (void)to, (void)p, (void)size;
+}
+HAK_INLINE void haki_hardened_load(void *p, const uint8_t *from, size_t size) {
+  (void)p, (void)from, (void)size;
+}
 #endif
 
 /* A block leaves for the user. */

@@ -53,6 +53,8 @@ enum page_flag {
   HAK_PAGE_LISTED = 1,    /* in its heap's list of available slabs of the class */
   HAK_PAGE_KEPT = 4,      /* empty, counted among the slabs kept so */
   HAK_PAGE_WAS_LARGE = 2, /* on a free page: a large block started here and was freed */
+  HAK_PAGE_IMAGE = 8,     /* in its arena's image: stays the arena's, whatever is freed in it */
+  HAK_PAGE_GONE = 16,     /* large, in the image: freed, and there again after a restore */
 };
 
 /* One cache line; the upper half is what a free touches.

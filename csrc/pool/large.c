@@ -315,7 +315,18 @@ static void give(struct page *p) {
     haki_chunks_give(p, length, size);
 }
 
+/* In an image: the block stays where it is, and may be freed once. */
+static bool is_imaged(struct page *p, const char *wrong) {
+  uint8_t flags = HAK_PAGE_GET(p, flags);
+  HAK_CHECK((flags & HAK_PAGE_GONE) == 0, wrong, haki_page_start(p));
+  return (flags & HAK_PAGE_IMAGE) != 0;
+}
+
 void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
+  if (HAK_UNLIKELY(is_imaged(p, "double free"))) {
+    HAK_PAGE_SET(p, flags, HAK_PAGE_GET(p, flags) | HAK_PAGE_GONE);
+    return;
+  }
   struct haki_large *l = HAK_PAGE_GET(p, large);
   size_t size = p->size;
   if (!l->shared) haki_list_remove(&p->link);
@@ -425,6 +436,7 @@ static struct page *move_pages(struct page *p, size_t size) {
 
 void *haki_large_resize(struct page *p, void *ptr, size_t size, struct haki_l25_cache *cache) {
   size = haki_align_up(size, HAK_UNIT);
+  if (HAK_UNLIKELY(is_imaged(p, "double free"))) return size <= p->size ? ptr : NULL;
   if (size <= p->size) {
     if (size < p->size) shrink(p, size, cache);
     return ptr;
@@ -493,6 +505,40 @@ void haki_large_drop(struct haki_large *l, bool any) {
     struct page *p = HAK_LIST_OF(l->blocks.next, struct page, link);
     haki_list_remove(&p->link);
     drop_one(l, p);
+  }
+}
+
+static struct page *block_at(hak_list *i) { return HAK_LIST_OF(i, struct page, link); }
+
+bool haki_large_is_gone(const struct page *p) {
+  return (HAK_PAGE_GET((struct page *)p, flags) & HAK_PAGE_GONE) != 0;
+}
+
+void haki_large_keep(struct haki_large *l) {
+  hak_list *next;
+  for (hak_list *i = l->blocks.next; i != &l->blocks; i = next) {
+    next = i->next;
+    struct page *p = block_at(i);
+    if (haki_large_is_gone(p)) {
+      haki_list_remove(&p->link);
+      drop_one(l, p);
+    } else {
+      HAK_PAGE_SET(p, flags, HAK_PAGE_IMAGE);
+    }
+  }
+}
+
+void haki_large_restore(struct haki_large *l) {
+  hak_list *next;
+  for (hak_list *i = l->blocks.next; i != &l->blocks; i = next) {
+    next = i->next;
+    struct page *p = block_at(i);
+    if ((HAK_PAGE_GET(p, flags) & HAK_PAGE_IMAGE) != 0) {
+      HAK_PAGE_SET(p, flags, HAK_PAGE_IMAGE);
+    } else {
+      haki_list_remove(&p->link);
+      drop_one(l, p);
+    }
   }
 }
 

@@ -50,6 +50,12 @@ void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache);
 /* Frees all blocks; `any`: a shared arena may have some. cost: then all descriptors of the process.
  * pre: nobody else uses the arena; its pool has forgotten its own. */
 void haki_large_drop(struct haki_large *l, bool any);
+/* An image has been taken: each block of a private arena in it stays where it is until it is dropped,
+ * freed or not. What an earlier image has kept for its own sake goes. */
+void haki_large_keep(struct haki_large *l);
+bool haki_large_is_gone(const struct page *p); /* freed, and kept for the image's sake */
+/* What came since is freed; what was freed since is there again. Contents are the caller's. */
+void haki_large_restore(struct haki_large *l);
 /* Big blocks that wait go to the chunks; bytes uncharged. */
 size_t haki_large_trim(struct haki_large *l, struct haki_l25_cache *cache);
 /* A limit of its cache of big blocks has changed. */

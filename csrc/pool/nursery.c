@@ -232,23 +232,37 @@ static void give_piece(struct nursery_units *u, unsigned at) {
   atomic_fetch_sub_explicit(&page_count, 1, memory_order_relaxed);
 }
 
+uint32_t haki_nursery_piece(uint32_t piece, char **start, size_t *size) {
+  unsigned at;
+  const struct nursery_units *u = units_of(piece, &at);
+  *start = (char *)haki_page_start(u->page) + at * HAK_NURSERY_UNIT;
+  *size = u->length[at] * (size_t)HAK_NURSERY_UNIT;
+  return u->next[at];
+}
+
+void haki_nursery_release_since(struct haki_heap *h, uint32_t piece) {
+  struct haki_nursery *n = &h->nursery;
+  size_t bytes = 0;
+  if (n->pieces == piece) return;
+  haki_lock(&haki_nursery_lock);
+  while (n->pieces != piece) {
+    unsigned at;
+    char *start;
+    size_t size;
+    struct nursery_units *u = units_of(n->pieces, &at);
+    n->pieces = haki_nursery_piece(n->pieces, &start, &size);
+    haki_hardened_clear(start, size);
+    bytes += size;
+    give_piece(u, at);
+  }
+  haki_unlock(&haki_nursery_lock);
+  haki_quota_uncharge(h->quota, bytes);
+  haki_cell_sub(&n->bytes, bytes);
+}
+
 void haki_nursery_release(struct haki_heap *h) {
   struct haki_nursery *n = &h->nursery;
-  if (n->pieces != HAK_NO_PIECE) {
-    haki_lock(&haki_nursery_lock);
-    while (n->pieces != HAK_NO_PIECE) {
-      unsigned at;
-      struct nursery_units *u = units_of(n->pieces, &at);
-      n->pieces = u->next[at];
-      if (HAK_HARDENED)
-        haki_hardened_clear((char *)haki_page_start(u->page) + at * HAK_NURSERY_UNIT,
-                            u->length[at] * (size_t)HAK_NURSERY_UNIT);
-      give_piece(u, at);
-    }
-    haki_unlock(&haki_nursery_lock);
-  }
-  haki_quota_uncharge(h->quota, haki_cell_get(&n->bytes));
-  haki_cell_set(&n->bytes, 0);
+  haki_nursery_release_since(h, HAK_NO_PIECE);
   haki_cell_set(&n->used, 0);
   haki_cell_set(&n->blocks, 0);
   n->cur = n->end = NULL;

@@ -51,6 +51,10 @@ bool haki_nursery_grow(struct haki_heap *h, void *p, unsigned from, unsigned to)
 void haki_nursery_shrink(struct haki_heap *h, void *p, unsigned from, unsigned to);
 /* Gives all pieces back; blocks die. */
 void haki_nursery_release(struct haki_heap *h);
+/* Gives those back that were taken after `piece`, a value that h->nursery.pieces once had. */
+void haki_nursery_release_since(struct haki_heap *h, uint32_t piece);
+/* Where a piece is; returns the one that was taken before it. */
+uint32_t haki_nursery_piece(uint32_t piece, char **start, size_t *size);
 size_t haki_nursery_pages(void);
 extern struct haki_lock haki_nursery_lock;
 

@@ -43,7 +43,8 @@ size_t haki_heap_trim(struct haki_heap *h) {
       hak_list *head = &h->slabs->available[c], *next;
       for (hak_list *l = head->next; l != head; l = next) {
         next = l->next;
-        if (haki_slab_is_empty(page_at(l))) haki_slab_retire(h, page_at(l));
+        bool in_image = (HAK_PAGE_GET(page_at(l), flags) & HAK_PAGE_IMAGE) != 0;
+        if (haki_slab_is_empty(page_at(l)) && !in_image) haki_slab_retire(h, page_at(l));
       }
     }
   }
@@ -120,7 +121,7 @@ void haki_retained_release(struct haki_retained *r, struct haki_quota *quota) {
   }
 }
 
-static void drop_slab(struct haki_heap *h, struct page *p, size_t most) {
+void haki_slab_drop(struct haki_heap *h, struct page *p, size_t most) {
   struct haki_retained *r = h->retained;
   size_t bytes = haki_slab_commit(p);
   if (r != NULL && haki_slab_pages(haki_page_class(p)) == 1) {
@@ -152,7 +153,7 @@ void haki_heap_drop(struct haki_heap *h, size_t most) {
     while (!haki_list_empty(head)) {
       struct page *p = page_at(head->next);
       haki_list_remove(&p->link);
-      drop_slab(h, p, most);
+      haki_slab_drop(h, p, most);
     }
   }
   h->slabs->empty = 0;

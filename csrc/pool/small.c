@@ -76,6 +76,8 @@ static bool fully_carved(const struct page *p) {
 
 /* ---- available and full ---- */
 
+static uint8_t in_image(struct page *p) { return HAK_PAGE_GET(p, flags) & HAK_PAGE_IMAGE; }
+
 void haki_slab_list_available(struct haki_heap *h, struct page *p) {
   uint32_t live = (uint32_t)haki_slab_live(p);
   HAK_PAGE_SET(p, held, 0);
@@ -83,7 +85,7 @@ void haki_slab_list_available(struct haki_heap *h, struct page *p) {
   if (haki_slab_is_listed(p)) return;
   haki_list_remove(&p->link);
   haki_list_insert(&h->slabs->available[haki_page_class(p)], &p->link);
-  HAK_PAGE_SET(p, flags, HAK_PAGE_LISTED);
+  HAK_PAGE_SET(p, flags, HAK_PAGE_LISTED | in_image(p));
 }
 
 /* The page has nothing to take: it comes back once a share of its blocks has been freed, so that
@@ -95,7 +97,7 @@ static void list_full(struct haki_heap *h, struct page *p) {
   HAK_ASSERT(p->free == NULL && haki_slab_live(p) == carved);
   haki_list_remove(&p->link);
   haki_list_insert(&h->slabs->full, &p->link);
-  HAK_PAGE_SET(p, flags, 0);
+  HAK_PAGE_SET(p, flags, in_image(p));
   HAK_PAGE_SET(p, held, carved - share);
   HAK_PAGE_SET(p, live, share);
 }
@@ -147,18 +149,23 @@ static struct page *new_slab(struct haki_heap *h, unsigned c) {
   return p;
 }
 
+void haki_slab_note_touched(struct page *p) {
+  size_t units = haki_slab_commit(p) / HAK_UNIT;
+  for (size_t i = 0; units != 0; i++) {
+    size_t mine = units > HAK_UNITS_PER_PAGE ? HAK_UNITS_PER_PAGE : units;
+    units -= mine;
+    if (mine > HAK_PAGE_GET(&p[i], touched)) HAK_PAGE_SET(&p[i], touched, (uint16_t)mine);
+  }
+}
+
 /* Marks the pages of a slab free and remembers how much of each holds memory. */
 void haki_slab_release(struct page *p) {
   size_t n = 1;
   if (haki_page_kind(p) == HAK_PAGE_SLAB) {
     n = haki_slab_pages(haki_page_class(p));
-    size_t units = haki_slab_commit(p) / HAK_UNIT;
-    for (size_t i = 0; i < n; i++) {
-      size_t mine = units > HAK_UNITS_PER_PAGE ? HAK_UNITS_PER_PAGE : units;
-      units -= mine;
-      if (mine > HAK_PAGE_GET(&p[i], touched)) HAK_PAGE_SET(&p[i], touched, (uint16_t)mine);
-    }
+    haki_slab_note_touched(p);
   }
+  HAK_PAGE_SET(p, flags, 0);
   haki_hardened_clear(haki_page_start(p), n * HAK_PAGE_SIZE);
   for (size_t i = 0; i < n; i++) {
     HAK_PAGE_SET(&p[i], owner, NULL);
@@ -188,6 +195,7 @@ void haki_slab_retire(struct haki_heap *h, struct page *p) {
 static void empty_slab(struct haki_heap *h, struct page *p) {
   HAK_ASSERT(haki_slab_is_listed(p));
   if (!haki_slab_is_empty(p)) return; /* queued: drained first */
+  if (in_image(p) != 0) return;
   struct haki_slabs *s = h->slabs;
   if ((HAK_PAGE_GET(p, flags) & HAK_PAGE_KEPT) != 0) return;
   uint64_t most = HAK_KNOB(small, keep);

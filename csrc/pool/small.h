@@ -215,7 +215,10 @@ void haki_slab_set_owner(struct page *p, struct haki_heap *h);
 void haki_slab_list_available(struct haki_heap *h, struct page *p);
 void haki_slab_unkeep(struct haki_heap *h, struct page *p);
 void haki_slab_retire(struct haki_heap *h, struct page *p);
-void haki_slab_release(struct page *page); /* a slab or retained page back to the chunks */
+void haki_slab_release(struct page *page);      /* a slab or retained page back to the chunks */
+void haki_slab_note_touched(struct page *page); /* as much as is carved may hold old data */
+/* A slab without its list dies, as haki_heap_drop() has it. */
+void haki_slab_drop(struct haki_heap *h, struct page *p, size_t most);
 HAK_INLINE bool haki_slab_is_listed(struct page *p) {
   return (HAK_PAGE_GET(p, flags) & HAK_PAGE_LISTED) != 0;
 }

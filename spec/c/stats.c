@@ -260,6 +260,8 @@ TEST(every_statistic_moves) {
   void *refused = hak_arena_alloc(owned.arena, 5 * MIB);
   CHECK(refused == NULL);
   look();
+  CHECK_EQ(hak_arena_snapshot(owned.arena) | hak_arena_restore(owned.arena), 0);
+  look();
   CHECK_EQ(hak_arena_reset(owned.arena), 0); /* cached: retained */
   look();
   char *locked = hak_malloc(MIB);

@@ -180,6 +180,28 @@ static void work_lua(void) { /* tables, strings and arrays that double, as a VM 
   }
 }
 
+static void work_snapshot(void) { /* all comes back, or nothing has changed */
+  hak_arena *a = hak_arena_create(&(hak_arena_config){.kind = HAK_ARENA_PRIVATE});
+  if (a == NULL) return;
+  char *p[40], *q[40];
+  for (size_t i = 0; i < 40; i++) {
+    p[i] = hak_lua_alloc(a, NULL, 0, 30 << (i % 14));
+    if (p[i] != NULL) fill(p[i], 30 << (i % 14), i);
+  }
+  uint64_t blocks = stat_of(a, "blocks");
+  int failed = hak_arena_snapshot(a);
+  CHECK(failed == 0 || failed == ENOMEM);
+  for (size_t i = 0; i < 40; i++) {
+    q[i] = hak_lua_alloc(a, NULL, 0, 50 << (i % 14));
+    if (q[i] != NULL) fill(q[i], 50 << (i % 14), 99);
+    if (failed == 0 && p[i] != NULL) hak_lua_alloc(a, p[i], 30 << (i % 14), 0);
+  }
+  CHECK_EQ(hak_arena_restore(a), failed == 0 ? 0 : EINVAL);
+  if (failed == 0) CHECK_EQ(stat_of(a, "blocks"), blocks);
+  for (size_t i = 0; i < 40; i++) CHECK(p[i] == NULL || intact(p[i], 30 << (i % 14), i));
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
 static void work_purge(void) {
   char *p[40];
   for (int round = 0; round < 3; round++) {
@@ -305,6 +327,8 @@ TEST(small_blocks_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_smal
 TEST(large_blocks_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_large); }
 TEST(arenas_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_arenas); }
 TEST(lua_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_lua); }
+TEST(snapshots_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_snapshot); }
+TEST(snapshots_with_metadata_failing) { step_through(HAK_FAULT_META, work_snapshot); }
 TEST(purges_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_purge); }
 TEST(threads_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_threads); }
 TEST(big_blocks_with_any_call_failing) { step_through(HAK_FAULT_ALL, work_big); }
