@@ -53,7 +53,9 @@ void haki_lua_buffers_forget(struct lua_arena *); /* their memory is gone */
 /* child VMs (lua_vm.c) */
 void haki_lua_vm_open(lua_State *L, int first);
 int haki_lua_vm_make(lua_State *L); /* hakmem.vm */
-int haki_lua_vm_ends(lua_State *L); /* how many were dropped, how many closed: for tests */
+void haki_lua_pool_open(lua_State *L, int first);
+int haki_lua_pool_make(lua_State *L); /* hakmem.vm_pool (lua_pool.c) */
+int haki_lua_vm_ends(lua_State *L);   /* how many were dropped, how many closed: for tests */
 
 /* the running VM (lua_install.c) */
 int haki_lua_install(lua_State *L); /* hakmem.install */

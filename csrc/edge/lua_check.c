@@ -12,8 +12,13 @@
 
 #include "include/hakmem.h"
 
-static const char *const class_names[] = {"",          "hakmem.arena", "hakmem.buffer",
-                                          "hakmem.vm", "hakmem.copy",  "hakmem.scope"};
+static const char *const class_names[] = {"",
+                                          "hakmem.arena",
+                                          "hakmem.buffer",
+                                          "hakmem.vm",
+                                          "hakmem.vm_pool",
+                                          "hakmem.copy",
+                                          "hakmem.scope"};
 
 void haki_lua_register(lua_State *L, const luaL_Reg *functions, int first) {
   for (; functions->name != NULL; functions++) {

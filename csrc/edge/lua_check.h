@@ -13,6 +13,7 @@ enum haki_lua_class {
   HAK_LUA_ARENA = 1,
   HAK_LUA_BUFFER,
   HAK_LUA_VM,
+  HAK_LUA_POOL,
   HAK_LUA_COPY,  /* values on their way between states (lua_copy.h): nobody sees one */
   HAK_LUA_SCOPE, /* lua_scope.c: nobody sees one, either */
   HAK_LUA_CLASSES = HAK_LUA_SCOPE

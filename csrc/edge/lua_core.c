@@ -149,6 +149,8 @@ static void push_internals(lua_State *L, int first) {
   lua_setfield(L, -2, "vm");
   lua_pushcfunction(L, haki_lua_vm_ends);
   lua_setfield(L, -2, "vm_ends");
+  lua_pushvalue(L, first + HAK_LUA_POOL - 1);
+  lua_setfield(L, -2, "vm_pool");
   push_symbols(L);
   lua_setfield(L, -2, "symbols");
   push_scopes(L, first);
@@ -157,13 +159,19 @@ static void push_internals(lua_State *L, int first) {
 
 HAK_API int luaopen_hakmem_core(lua_State *L);
 HAK_API int luaopen_hakmem_core(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"arena", haki_lua_arena_make}, {"vm", haki_lua_vm_make},
-      {"install", haki_lua_install},  {"current", haki_lua_current},
-      {"stats", core_stats},          {"arenas", core_arenas},
-      {"classes", core_classes},      {"configure", core_configure},
-      {"report", core_report},        {"trim", core_trim},
-      {"log", haki_lua_log},          {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"arena", haki_lua_arena_make},
+                                       {"vm", haki_lua_vm_make},
+                                       {"vm_pool", haki_lua_pool_make},
+                                       {"install", haki_lua_install},
+                                       {"current", haki_lua_current},
+                                       {"stats", core_stats},
+                                       {"arenas", core_arenas},
+                                       {"classes", core_classes},
+                                       {"configure", core_configure},
+                                       {"report", core_report},
+                                       {"trim", core_trim},
+                                       {"log", haki_lua_log},
+                                       {NULL, NULL}};
   if (hak_abi_version() != HAK_ABI_VERSION)
     return luaL_error(L, "hakmem.core has ABI %d, the hakmem that runs has %d",
                       (int)HAK_ABI_VERSION, (int)hak_abi_version());
@@ -175,6 +183,8 @@ HAK_API int luaopen_hakmem_core(lua_State *L) {
   haki_lua_buffer_open(L, 1);
   lua_pushvalue(L, HAK_LUA_VM);
   haki_lua_vm_open(L, 1);
+  lua_pushvalue(L, HAK_LUA_POOL);
+  haki_lua_pool_open(L, 1);
   lua_newtable(L);
   haki_lua_register(L, functions, 1);
   push_config(L, 1);

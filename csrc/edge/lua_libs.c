@@ -269,13 +269,14 @@ static int no_effect(lua_State *L) {
 /* Hooks do not reach compiled code, nor the functions that jit.attach() and the profiler call. */
 static void watch_compiler(lua_State *L, struct lua_vm *vm) {
   if (!on_luajit()) return;
-  if (vm->budget.on)
+  bool forbidden = vm->budget.on || vm->throw_away;
+  if (forbidden)
     luaJIT_setmode(L, 0, 0 /* engine, off */);
   else
     vm->loose = true;
   if (vm->limited) hak_lua_restrain(L);
   if (push_table(L, "jit", NULL)) {
-    haki_libs_stand_in(L, "on", vm->budget.on ? no_effect : noted);
+    haki_libs_stand_in(L, "on", forbidden ? no_effect : noted);
     if (vm->budget.on) haki_libs_stand_in(L, "attach", NULL);
     lua_pop(L, 1);
   }

@@ -3,7 +3,7 @@
  * Owns:  children: their birth, their end, the userdata that scripts hold.
  * Not:   what runs in them (lua_vm_call.c), their libraries (lua_libs.c), budgets (lua_budget.c).
  * Locks: none: a child belongs to the host's state.
- * Start: haki_lua_vm_make().
+ * Start: haki_lua_vm_make(), haki_vm_new().
  *
  * A child is a record outside of the host's heap, and the userdata points to it: it has to stay where
  * it is while the arena knows it. It ends by lua_close() when a finalizer may be waiting or when its
@@ -129,6 +129,7 @@ struct lua_vm *haki_vm_new(const struct haki_vm_options *o, struct lua_arena *ar
   if (arena != NULL) arena->refs++;
   vm->libs = o->libs;
   vm->budget = o->budget;
+  vm->throw_away = o->throw_away;
   snprintf(vm->chunk, sizeof vm->chunk, "=%s", config.name);
   size_t soft, hard;
   hak_arena_limit(vm->arena->arena, &soft, &hard);
@@ -141,7 +142,7 @@ struct lua_vm *haki_vm_new(const struct haki_vm_options *o, struct lua_arena *ar
 
 /* ---- hakmem.vm ------------------------------------------------------------------------------ */
 
-static struct lua_vm **push_handle(lua_State *L) {
+struct lua_vm **haki_vm_push_handle(lua_State *L) {
   struct lua_vm **self = lua_newuserdatauv(L, sizeof *self, 0);
   *self = NULL;
   lua_pushvalue(L, lua_upvalueindex(HAK_LUA_VM));
@@ -161,7 +162,7 @@ int haki_lua_vm_make(lua_State *L) {
   }
   if (!lua_istable(L, 1)) haki_lua_typeerror(L, 1, 1, "vm", "table");
   haki_vm_options(L, "vm", more, &options);
-  struct lua_vm **self = push_handle(L);
+  struct lua_vm **self = haki_vm_push_handle(L);
   if (option(L, "arena")) { /* looked at last: no finalizer closes it meanwhile */
     if (options.config.hard != 0)
       haki_lua_argerror(L, 1, "vm", "limit and arena exclude each other");
@@ -187,7 +188,7 @@ static int copy_collect(lua_State *L) {
 
 /* Every call has a copy of its own: whatever allocates in the host may run a finalizer of the
  * host's, and that may call the same child. */
-static struct haki_copy *push_copy(lua_State *L) {
+struct haki_copy *haki_vm_push_copy(lua_State *L) {
   struct haki_copy *copy = lua_newuserdatauv(L, sizeof *copy, 0);
   memset(copy, 0, sizeof *copy);
   lua_pushvalue(L, lua_upvalueindex(HAK_LUA_COPY));
@@ -197,7 +198,7 @@ static struct haki_copy *push_copy(lua_State *L) {
 
 struct haki_copy *haki_vm_pack(lua_State *L) {
   if (lua_type(L, 2) != LUA_TSTRING) haki_lua_typeerror(L, 2, 1, "call", "string");
-  struct haki_copy *copy = push_copy(L);
+  struct haki_copy *copy = haki_vm_push_copy(L);
   lua_insert(L, 3);
   if (!haki_copy_pack(L, copy, 4)) {
     haki_copy_free(copy);
@@ -209,7 +210,12 @@ struct haki_copy *haki_vm_pack(lua_State *L) {
 static int vm_call(lua_State *L) {
   check_open(L, "call");
   struct haki_copy *copy = haki_vm_pack(L);
-  return haki_vm_call(L, check_open(L, "call"), copy);
+  struct lua_vm *vm = check_open(L, "call");
+  struct haki_code code = {.text = NULL};
+  const char *short_name;
+  code.text = lua_tolstring(L, 2, &code.size);
+  bool good = haki_vm_run(L, vm, code, copy, &short_name);
+  return haki_vm_push_results(L, good, copy, short_name);
 }
 
 static int vm_stats(lua_State *L) {
@@ -224,7 +230,10 @@ static int vm_stats(lua_State *L) {
 static int vm_close(lua_State *L) {
   struct lua_vm *vm = check_open(L, "close");
   *(struct lua_vm **)lua_touserdata(L, 1) = NULL;
-  haki_vm_end(vm);
+  if (vm->pool != NULL)
+    haki_pool_give(vm);
+  else
+    haki_vm_end(vm);
   return 0;
 }
 

@@ -25,14 +25,20 @@ struct lua_vm {
   struct lua_arena *arena;
   bool own_arena;
   bool limited;
+  bool throw_away;      /* LuaJIT: its compiler is off, and stays off */
+  bool mute;            /* results of the call that runs do not matter */
   bool quiet;           /* the error that is raised wants no traceback */
   bool loose;           /* a finalizer may be waiting: close the state, do not drop it */
   int handler, run, gc; /* references to the child's three functions */
   int files, gc_name;   /* references to the metatable of files and to "__gc"; 0: no io library */
   lua_CFunction file_gc;
-  uint64_t libs; /* bit per entry of the table in lua_libs.c */
+  int randomseed; /* reference to math.randomseed; 0: none, or its state is not the child's */
+  uint64_t libs;  /* bit per entry of the table in lua_libs.c */
   struct haki_budget budget;
   struct lua_vm *outer; /* the child that runs around this one */
+  struct vm_pool *pool; /* whose it is; NULL: nobody's */
+  struct lua_vm *next;  /* idle in the pool */
+  bool imaged;          /* its arena has a snapshot to go back to */
   const char *code;     /* of the call that runs */
   size_t code_size;
   struct haki_copy *copy; /* likewise */
@@ -47,6 +53,7 @@ struct haki_vm_options {
   hak_arena_config config;
   uint64_t libs;
   struct haki_budget budget;
+  bool throw_away;
 };
 /* The options in the table at index 1, or raises; keys in `more` are the caller's. */
 void haki_vm_options(lua_State *L, const char *func, const char *const *more,
@@ -57,12 +64,29 @@ void haki_vm_end(struct lua_vm *vm);
 /* For a method call(code, ...): packs the arguments behind the code, which stays at index 2; the copy
  * is at index 3. Raises. */
 struct haki_copy *haki_vm_pack(lua_State *L);
+struct haki_copy *haki_vm_push_copy(lua_State *L); /* an empty one; it goes with the userdata */
+struct lua_vm **haki_vm_push_handle(lua_State *L); /* what scripts hold; closed as yet */
 
 /* ---- lua_vm_call.c ---- */
 /* Libraries and functions; false: no memory. */
 bool haki_vm_set_up(struct lua_vm *vm);
-/* Runs the code at index 2 of L with what is packed; returns how many results it has pushed. */
-int haki_vm_call(lua_State *L, struct lua_vm *vm, struct haki_copy *copy);
+void haki_vm_collect(struct lua_vm *vm); /* all of its garbage, at once */
+/* 5.4: math.random goes on from somewhere else; before, the process or LuaJIT itself decides. */
+void haki_vm_reseed(struct lua_vm *vm);
+struct haki_code {
+  const char *text;
+  size_t size;
+};
+/* Runs the code with what is packed in *copy, raises nothing in the host. The results are in *copy then;
+ * or false, and the message is, and *code is its short name, or NULL. */
+bool haki_vm_run(lua_State *host, struct lua_vm *vm, struct haki_code code, struct haki_copy *copy,
+                 const char **short_name);
+/* Pushes what came of it: true and results, or false, message, short name. Returns how many. */
+int haki_vm_push_results(lua_State *L, bool good, struct haki_copy *copy, const char *short_name);
+
+/* ---- lua_pool.c ---- */
+void haki_pool_give(struct lua_vm *vm); /* back to its pool: as new, or to its end */
+
 /* ---- lua_libs.c ---- */
 uint64_t haki_libs_check(lua_State *L, int index, const char *func);
 /* Opens the libraries and watches what could leave a finalizer. Runs protected, in the child. */

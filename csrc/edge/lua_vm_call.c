@@ -4,14 +4,14 @@
  *        runs protected, so that no failure of its memory is a panic.
  * Owns:  the functions that run in the child.   Not: budgets (lua_budget.c), ends (lua_vm.c).
  * Locks: none.
- * Start: haki_vm_call().
- */
+ * Start: haki_vm_run(). */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "edge/lua_info.h"
 #include "edge/lua_vm.h"
+#include "os/os.h"
 
 /* ---- inside the child ----------------------------------------------------------------------- */
 
@@ -64,7 +64,7 @@ static int run(lua_State *L) {
   if (luaL_loadbuffer(L, vm->code, vm->code_size, vm->chunk) != LUA_OK) return lua_error(L);
   int n = haki_copy_unpack(L, vm->copy);
   vm->quiet = false;
-  lua_call(L, n, LUA_MULTRET);
+  lua_call(L, n, vm->mute ? 0 : LUA_MULTRET);
   vm->quiet = true;
   if (!haki_copy_pack(L, vm->copy, 1)) {
     lua_pushstring(L, vm->copy->why);
@@ -83,12 +83,35 @@ static int reference(lua_State *L, lua_CFunction f) {
   return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+#if LUA_VERSION_NUM >= 504
+void haki_vm_reseed(struct lua_vm *vm) {
+  if (vm->randomseed == 0) return;
+  lua_settop(vm->L, 0); /* nothing here allocates */
+  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->randomseed);
+  lua_pushinteger(vm->L, (lua_Integer)haki_os_now());
+  lua_pushinteger(vm->L, (lua_Integer)(uintptr_t)vm);
+  lua_pcall(vm->L, 2, 0, 0);
+  lua_settop(vm->L, 0);
+}
+
+static int find_randomseed(lua_State *L) {
+  lua_getglobal(L, "math");
+  if (!lua_istable(L, -1)) return 0;
+  lua_getfield(L, -1, "randomseed");
+  return lua_isfunction(L, -1) ? luaL_ref(L, LUA_REGISTRYINDEX) : 0;
+}
+#else
+void haki_vm_reseed(struct lua_vm *vm) { (void)vm; }
+static int find_randomseed(lua_State *L) { return (void)L, 0; }
+#endif
+
 static int set_up(lua_State *L) {
   struct lua_vm *vm = lua_touserdata(L, 1);
   haki_libs_open(L, vm);
   vm->handler = reference(L, handler);
   vm->run = reference(L, run);
   vm->gc = reference(L, collect);
+  vm->randomseed = find_randomseed(L);
   return 0;
 }
 
@@ -101,6 +124,13 @@ bool haki_vm_set_up(struct lua_vm *vm) {
   return good;
 }
 
+void haki_vm_collect(struct lua_vm *vm) {
+  lua_settop(vm->L, 0);
+  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->gc);
+  lua_pcall(vm->L, 0, 0, 0);
+  lua_settop(vm->L, 0);
+}
+
 /* After a failure the child gets rid of its garbage: on 5.1 its next call would fail, too. PUC
  * frees the records of a deep recursion by halves, one half a collection, scattered over slabs: so
  * again while the arena is as good as full. */
@@ -108,12 +138,9 @@ static void recover(struct lua_vm *vm) {
   size_t soft, hard;
   hak_arena_limit(vm->arena->arena, &soft, &hard);
   for (int i = 0; i < 16; i++) {
-    lua_settop(vm->L, 0);
-    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->gc);
-    lua_pcall(vm->L, 0, 0, 0);
+    haki_vm_collect(vm);
     if (hard == 0 || haki_lua_stat(vm->arena->arena, "charged") < hard - hard / 8) break;
   }
-  lua_settop(vm->L, 0);
 }
 
 /* What went wrong, and its short name, if it has one. A budget that has expired is always what went
@@ -140,7 +167,7 @@ static const char *explain(struct lua_vm *vm, int status, uint64_t refusals) {
 }
 
 /* Runs the child; nothing of the host's runs meanwhile. The results are in vm->copy, or false and
- * the message is; *code is its short name, or NULL. */
+ * the message is; *code is its short name. */
 static bool enter(struct lua_vm *vm, lua_State *host, const char **code) {
   lua_State *child = vm->L;
   uint64_t refusals = hak_arena_refusals(vm->arena->arena);
@@ -156,20 +183,26 @@ static bool enter(struct lua_vm *vm, lua_State *host, const char **code) {
   return false;
 }
 
-int haki_vm_call(lua_State *L, struct lua_vm *vm, struct haki_copy *copy) {
-  const char *code = NULL;
-  vm->code = lua_tolstring(L, 2, &vm->code_size);
+bool haki_vm_run(lua_State *host, struct lua_vm *vm, struct haki_code code, struct haki_copy *copy,
+                 const char **short_name) {
+  *short_name = NULL;
+  vm->code = code.text;
+  vm->code_size = code.size;
   vm->copy = copy;
-  bool good = enter(vm, L, &code);
+  bool good = enter(vm, host, short_name);
   vm->copy = NULL;
+  return good;
+}
+
+int haki_vm_push_results(lua_State *L, bool good, struct haki_copy *copy, const char *short_name) {
+  int results = 1;
   lua_settop(L, 3);
   lua_pushboolean(L, good);
-  int results = 1;
   if (good)
     results = haki_copy_unpack(L, copy);
   else
     haki_copy_pushtext(L, copy);
   haki_copy_free(copy);
-  if (code != NULL) lua_pushstring(L, code);
-  return 1 + results + (code != NULL);
+  if (short_name != NULL) lua_pushstring(L, short_name);
+  return 1 + results + (short_name != NULL);
 }

@@ -34,6 +34,8 @@ void hak_arena_free_sized(hak_arena *arena, void *ptr, size_t size);
 int hak_arena_set_limit(hak_arena *arena, size_t soft, size_t hard);
 void hak_arena_limit(hak_arena *arena, size_t *soft, size_t *hard);
 int hak_arena_reset(hak_arena *arena);
+int hak_arena_snapshot(hak_arena *arena);
+int hak_arena_restore(hak_arena *arena);
 int hak_arena_trim(hak_arena *arena);
 int hak_arena_destroy(hak_arena *arena);
 int hak_arena_handover(hak_arena *arena);
@@ -101,7 +103,9 @@ const char *hak_errname(int error);
     hak_arena_realloc = "void *(*)(hak_arena *arena, void *ptr, size_t size)",
     hak_arena_refusals = "uint64_t (*)(hak_arena *arena)",
     hak_arena_reset = "int (*)(hak_arena *arena)",
+    hak_arena_restore = "int (*)(hak_arena *arena)",
     hak_arena_set_limit = "int (*)(hak_arena *arena, size_t soft, size_t hard)",
+    hak_arena_snapshot = "int (*)(hak_arena *arena)",
     hak_arena_trim = "int (*)(hak_arena *arena)",
     hak_arena_unpin = "int (*)(hak_arena *arena)",
     hak_arena_walk = "int (*)(int (*visit)(hak_arena *arena, void *ud), void *ud)",

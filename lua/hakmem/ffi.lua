@@ -218,7 +218,7 @@ end
 --- Puts the functions above in place of the C module's. False and a reason: nothing was changed.
 function M.enable(core, hakmem)
   if not (ffi.abi("gc64") or ffi.abi("32bit")) then
-    hakmem.vm, hakmem.install = not_gc64, not_gc64
+    hakmem.vm, hakmem.vm_pool, hakmem.install = not_gc64, not_gc64, not_gc64
   end
   if not ffi.abi("le") then return false, "big-endian machine" end
   if not pcall(ffi.typeof, "hak_stat_info") then ffi.cdef(cdef.source) end

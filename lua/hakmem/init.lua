@@ -9,6 +9,7 @@ local hakmem = {
   _VERSION = core._VERSION,
   arena = core.arena,
   vm = core.vm,
+  vm_pool = core.vm_pool,
   install = core.install,
   current = core.current,
   with_limit = limit.with_limit(core.internals.scopes),

@@ -106,6 +106,17 @@ function hakmem.current() end
 ---@return any ...
 function hakmem.with_limit(options, f, ...) end
 
+---@class hakmem.vm_pool_options: hakmem.vm_options without `arena`
+---@field size? integer children that are kept idle, at most; default: 8
+---@field template? string source code that each child runs once, when it is made; each use starts from there
+
+---A pool of children that are as new for each use: see hakmem.vm_pool.
+---@param options hakmem.vm_pool_options
+---@return hakmem.vm_pool? pool
+---@return string? message
+---@return hakmem.code? code
+function hakmem.vm_pool(options) end
+
 ---All statistics in a fresh table, or one by its dotted name.
 ---@return hakmem.stats
 ---@overload fun(name: string): number
@@ -301,12 +312,43 @@ local vm = {}
 ---@return hakmem.code? code after a message: "BUDGET", or "QUOTA" and "NOMEM" for want of memory
 function vm:call(code, ...) end
 
----@return hakmem.stats of the child's arena
+---@return hakmem.stats # of the child's arena
 ---@overload fun(self: hakmem.vm, name: string): number
 function vm:stats() end
 
 ---Closes the child: its finalizers run, then its arena goes. Where none can be waiting, which hakmem
 ---knows, the state is not walked: the time does not depend on how much it holds.
 function vm:close() end
+
+---Children that are made once and brought back, after each use, to the moment when their template had
+---run: the memory of the state is copied back. One that has opened a file or loaded a C library since, or
+---may otherwise have a finalizer waiting, is closed as vm:close() has it, and another is made; if the
+---template itself did so, every use gets one that is made for it. On LuaJIT the compiler is off.
+---What is not the state's own is not brought back: locale, environment, files on disk. Strings hash with
+---the same seed in each use of a child.
+---@class hakmem.vm_pool
+local vm_pool = {}
+
+---One use: takes a child, runs the code as vm:call() does, gives the child back.
+---@param code string
+---@param ... any
+---@return boolean ok
+---@return any ... results, or the message
+---@return hakmem.code? code after a message
+function vm_pool:call(code, ...) end
+
+---A child for several calls; its close(), the end of its scope, or the collector gives it back. More
+---than `size` may be out at a time.
+---@return hakmem.vm? vm
+---@return string? message also that of the template
+---@return hakmem.code? code
+function vm_pool:take() end
+
+---Counts: size, idle, busy, uses, created (states made), restored (brought back to be used again).
+---@return table<string, integer>
+function vm_pool:stats() end
+
+---Ends the idle children now, the others when they are given back.
+function vm_pool:close() end
 
 return hakmem
