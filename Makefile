@@ -64,6 +64,11 @@ MODULES := $(ABIS:%=$(B)/lua/%/hakmem/core.so)
 # Programs that embed Lua link the 5.4 library.
 EMBED_CFLAGS := $(if $(LUA_INC_5.4),-isystem $(LUA_INC_5.4))
 EMBED_LIBS := $(if $(LUA_INC_5.4),$(shell pkg-config --libs lua5.4 2>/dev/null || echo -llua5.4))
+# ... but those with luajit in their name.
+EMBED_CFLAGS_JIT := $(patsubst %,-isystem %,$(call lua_inc,luajit))
+EMBED_LIBS_JIT := $(shell pkg-config --libs luajit 2>/dev/null || echo -lluajit-5.1)
+embed_cflags = $(if $(findstring luajit,$1),$(EMBED_CFLAGS_JIT),$(if $(call embeds,$1),$(EMBED_CFLAGS)))
+embed_libs = $(if $(findstring luajit,$1),$(EMBED_LIBS_JIT),$(if $(call embeds,$1),$(EMBED_LIBS)))
 embeds = $(shell grep -lE 'include [<"](include/hakmem_lua|hakmem_lua|lua|lauxlib)\.h' $(1))
 
 # The drop-in malloc: the core once more, its thread-local pointer at a fixed place. Sanitizers bring a
@@ -130,8 +135,8 @@ $(foreach v,$(ABIS),$(eval $(call module_rules,$(v))))
 
 $(B)/spec/%: spec/%.c $(B)/libhakmem.a Makefile
 	@mkdir -p $(@D)
-	$(call say,CC) $(CC) $(CFLAGS_ALL) $(if $(call embeds,$<),$(EMBED_CFLAGS)) -o $@ $< $(B)/libhakmem.a \
-	  $(LDFLAGS) $(if $(call embeds,$<),$(EMBED_LIBS)) -ldl -lm
+	$(call say,CC) $(CC) $(CFLAGS_ALL) $(call embed_cflags,$<) -o $@ $< $(B)/libhakmem.a \
+	  $(LDFLAGS) $(call embed_libs,$<) -ldl -lm
 
 define embed_rule
 $(B)/spec/embed/%-$(1): spec/embed/%.c $(B)/libhakmem.a Makefile
