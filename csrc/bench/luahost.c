@@ -27,7 +27,7 @@
 #include <lua.h>
 #include <lualib.h>
 
-#include "include/hakmem.h"
+#include "include/hakmem_lua.h"
 
 /* ---- allocators ----------------------------------------------------------------------------- */
 
@@ -194,6 +194,12 @@ static uint64_t fill(lua_State *L, const char *count) {
   return wall_ns() - t;
 }
 
+/* Frees nothing: lua_close() still runs the finalizers and visits all objects, and what they hold goes
+ * with the arena. */
+static void *keep_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+  return nsize == 0 ? NULL : hak_lua_alloc(ud, ptr, osize, nsize);
+}
+
 /* A state that holds many small tables, ended in each way there is. A state whose arena is reset or
  * destroyed is never closed: it holds nothing outside its arena but its standard streams. */
 static void teardown(enum allocator kind, const char *count) {
@@ -204,6 +210,13 @@ static void teardown(enum allocator kind, const char *count) {
   printf("close_ns %llu", (unsigned long long)(wall_ns() - t));
   if (kind == ALLOC_HAKMEM) {
     if (hak_arena_destroy(vm.arena) != 0) die("cannot destroy an arena");
+    vm = vm_new(kind);
+    fill(vm.L, count);
+    t = wall_ns();
+    lua_setallocf(vm.L, keep_alloc, vm.arena);
+    lua_close(vm.L);
+    if (hak_arena_destroy(vm.arena) != 0) die("cannot destroy an arena");
+    printf(" finalize_ns %llu", (unsigned long long)(wall_ns() - t));
     vm = vm_new(kind);
     uint64_t first = fill(vm.L, count);
     t = wall_ns();
@@ -216,6 +229,88 @@ static void teardown(enum allocator kind, const char *count) {
     t = wall_ns();
     if (hak_arena_destroy(vm.arena) != 0) die("cannot destroy an arena");
     printf(" destroy_ns %llu", (unsigned long long)(wall_ns() - t));
+  }
+  printf("\n");
+}
+
+/* ---- a state per request --------------------------------------------------------------------- */
+
+/* What serves requests: loaded into every state, or once into the template. */
+static const char app[] =
+    "local routes, hits = {}, {}\n"
+    "local function route(path, f) routes[path] = f end\n"
+    "local function escape(s) return (s:gsub('[&<>]', { ['&'] = '&amp;', ['<'] = '&lt;' })) end\n"
+    "for i = 1, 20 do route('/page/' .. i, function(q) return 'page ' .. i .. escape(q) end) end\n"
+    "function handle(path, query)\n"
+    "  hits[path] = (hits[path] or 0) + 1\n"
+    "  local out = {}\n"
+    "  for word in query:gmatch('[^&]+') do out[#out + 1] = escape(word) end\n"
+    "  local f = routes[path]\n"
+    "  return f and f(table.concat(out, ',')) or 'nothing', hits[path]\n"
+    "end\n";
+
+static void load_app(lua_State *L) {
+  check(L, luaL_loadbuffer(L, app, sizeof app - 1, "=app"));
+  check(L, lua_pcall(L, 0, 0, 0));
+}
+
+static void request(lua_State *L, long i) {
+  lua_getglobal(L, "handle");
+  lua_pushfstring(L, "/page/%d", (int)(i % 20 + 1));
+  lua_pushliteral(L, "a=1&b=<two>&c=three");
+  check(L, lua_pcall(L, 2, 2, 0));
+  if (lua_tonumber(L, -1) != 1) die("a request met another one's state");
+  lua_settop(L, 0);
+}
+
+/* LuaJIT: a state that is never closed must not leave machine code. */
+static void forbid_compiler(lua_State *L) {
+#if LUA_VERSION_NUM == 501
+  extern int luaJIT_setmode(lua_State * L, int index, int mode);
+  luaJIT_setmode(L, 0, 0);
+#else
+  (void)L;
+#endif
+}
+
+static void request_in_fresh_state(struct vm vm, long i) {
+  load_app(vm.L);
+  request(vm.L, i);
+}
+
+static double per_request(uint64_t since, long count) {
+  return (double)(wall_ns() - since) / (double)count;
+}
+
+static void requests(enum allocator kind, long count) {
+  uint64_t t = wall_ns();
+  for (long i = 0; i < count; i++) {
+    struct vm vm = vm_new(kind);
+    request_in_fresh_state(vm, i);
+    vm_close(vm);
+  }
+  printf("fresh_ns %.0f", per_request(t, count));
+  if (kind == ALLOC_HAKMEM) {
+    hak_arena *arena = new_arena();
+    t = wall_ns();
+    for (long i = 0; i < count; i++) { /* never closed */
+      struct vm vm = vm_open(kind, arena);
+      forbid_compiler(vm.L);
+      request_in_fresh_state(vm, i);
+      if (hak_arena_reset(arena) != 0) die("cannot reset an arena");
+    }
+    printf(" reset_ns %.0f", per_request(t, count));
+    struct vm vm = vm_open(kind, arena);
+    forbid_compiler(vm.L);
+    load_app(vm.L);
+    if (hak_arena_snapshot(arena) != 0) die("cannot take a snapshot");
+    t = wall_ns();
+    for (long i = 0; i < count; i++) {
+      request(vm.L, i);
+      if (hak_arena_restore(arena) != 0) die("cannot restore an arena");
+    }
+    printf(" template_ns %.0f", per_request(t, count));
+    hak_arena_destroy(arena);
   }
   printf("\n");
 }
@@ -237,6 +332,7 @@ static void usage(void) {
       "usage: luahost run ALLOCATOR PROGRAM.lua SIZE [TIMES]\n"
       "       luahost states ALLOCATOR COUNT       resident memory of COUNT idle states\n"
       "       luahost teardown ALLOCATOR TABLES    how long it takes to drop a full state\n"
+      "       luahost requests ALLOCATOR COUNT     a state for each request\n"
       "       luahost touch MIB                    touches and returns memory\n"
       "ALLOCATOR: malloc (or what LD_PRELOAD names), own, bump, hakmem\n",
       stderr);
@@ -270,6 +366,8 @@ int main(int argc, char **argv) {
   } else if (strcmp(mode, "teardown") == 0 && argc == 4) {
     number_of(argv[3]);
     teardown(allocator_of(argv[2]), argv[3]);
+  } else if (strcmp(mode, "requests") == 0 && argc == 4) {
+    requests(allocator_of(argv[2]), number_of(argv[3]));
   } else if (strcmp(mode, "touch") == 0 && argc == 3) {
     touch((size_t)number_of(argv[2]));
   } else {

@@ -111,4 +111,11 @@ function measure.teardown(options, vm, allocators)
   return medians(options, vm, allocators, options.rounds, arguments, 192 * 1024)
 end
 
+-- A state for each request: ns a request, whole life of the state included, and with hakmem also in an
+-- arena that is reset, and in a state that is restored.
+function measure.requests(options, vm, allocators)
+  options.progress("%s, %d requests", vm.title, options.requests)
+  return medians(options, vm, allocators, options.rounds, { "requests", options.requests }, 16 * 1024)
+end
+
 return measure

@@ -259,8 +259,8 @@ function report.teardown(by_vm, vms, count, allocators)
     add(t.rows, row)
     local values = by_vm[vm.name].hakmem
     if values then
-      for _, way in ipairs { "reset", "destroy" } do
-        row = { vm.title .. ", hak_arena_" .. way }
+      for _, way in ipairs { "finalize", "reset", "destroy" } do
+        row = { vm.title .. (way == "finalize" and ", lua_close without frees" or ", hak_arena_" .. way) }
         local ms = number(values[way .. "_ns"] / 1e6, 4)
         for _, allocator in ipairs(allocators) do
           add(row, allocator.name == "hakmem" and ms or "")
@@ -269,6 +269,36 @@ function report.teardown(by_vm, vms, count, allocators)
       end
       add(t.notes, ("%s under hakmem: filled in %.0f ms, again after the reset in %.0f ms."):format(
         vm.title, values.fill_ns / 1e6, values.refill_ns / 1e6))
+    end
+  end
+  return t
+end
+
+-- `fresh` on the allocator that luaL_newstate() has is what hosts do today: ratios are against that.
+function report.requests(by_vm, vms, allocators)
+  local t = {
+    title = "A state for each request: microseconds, its whole life included",
+    head = { "", table.unpack(names(allocators)) },
+    rows = {},
+    notes = {},
+  }
+  local ways = { { "fresh", "made and closed" }, { "reset", "made in a reset arena" },
+    { "template", "restored from a template" } }
+  for _, vm in ipairs(vms) do
+    local values = by_vm[vm.name]
+    local usual = values[vm.name == "luajit" and "own" or "glibc"]
+    for _, way in ipairs(ways) do
+      local row = { vm.title .. ", " .. way[2] }
+      for _, allocator in ipairs(allocators) do
+        local ns = values[allocator.name] and values[allocator.name][way[1] .. "_ns"]
+        add(row, ns and number(ns / 1e3, 1) or "")
+      end
+      add(t.rows, row)
+    end
+    if usual and values.hakmem then
+      local function ratio(way) return number(values.hakmem[way .. "_ns"] / usual.fresh_ns, 2) end
+      add(t.notes, ("%s, hakmem against luaL_newstate() and lua_close(): made %s, in a reset arena %s, restored %s.")
+        :format(vm.title, ratio "fresh", ratio "reset", ratio "template"))
     end
   end
   return t
