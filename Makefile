@@ -194,11 +194,20 @@ PACKAGES := gcc make libc6-dev binutils pkg-config spin \
   liblua5.1-0-dev liblua5.2-dev liblua5.3-dev liblua5.4-dev libluajit-5.1-dev \
   iso-codes lua-cjson lua-dkjson lua-busted luarocks \
   g++ bash perl python3 libpython3.11-testsuite git sqlite3 redis-server redis-tools nginx curl
+# Real hosts for examples/hosts, their clients, promtool. The Lua module of nginx would replace LuaJIT:
+# those packages are unpacked in a folder of their own.
+PACKAGES_HOSTS := haproxy prosody lighttpd lighttpd-modules-lua knot-resolver tshark \
+  apache2-utils knot-dnsutils lua-socket prometheus
+PACKAGES_NGINX := libnginx-mod-http-lua libnginx-mod-http-ndk lua-resty-core lua-resty-lrucache \
+  libluajit2-5.1-2 libluajit2-5.1-common
 PACKAGES_CHECK := clang clang-format lua-check musl-tools gcovr
 PACKAGES_BENCH := libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 valgrind gnuplot-nox
 
 deps: ## install the Debian packages that building and testing need (nothing when all are there)
 	@csrc/tools/deps $(PACKAGES)
+deps-hosts:
+	@csrc/tools/deps $(PACKAGES) $(PACKAGES_HOSTS)
+	@csrc/tools/unpack $(abspath $(B))/hosts/nginx $(PACKAGES_NGINX)
 deps-check:
 	@csrc/tools/deps $(PACKAGES) $(PACKAGES_CHECK)
 deps-bench:
@@ -217,6 +226,9 @@ env: ## print the exports that make the built tree usable in place: eval "$(make
 	@echo 'export LUA_CPATH="$(abspath $(B))/lua/$(LUA_ABI)/?.so;;"'
 	@echo 'export LD_LIBRARY_PATH="$(abspath $(B))$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"'
 
+hosts: deps-hosts ## build, with what examples/hosts needs: nginx, HAProxy, Prosody, ...
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+
 BENCH_PARTS := blocks programs shards traces
 bench: deps-bench ## compare speed and memory with other allocators
 	@$(MAKE) --no-print-directory -j$(JOBS) all
@@ -228,7 +240,7 @@ bench: deps-bench ## compare speed and memory with other allocators
 
 RUN_SPECS = BUILD=$(abspath $(B)) FLAVOR=$(FLAVOR) TEST_SHORT=$(TEST_SHORT) spec/run
 
-test: deps ## install what is missing, build, run every test on every interpreter
+test: deps-hosts ## install what is missing, build, run every test on every interpreter
 	@$(MAKE) --no-print-directory -j$(JOBS) all programs
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOR=audit audit-programs
 	@$(RUN_SPECS)
@@ -317,5 +329,5 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
-.PHONY: all libs modules benches programs audit-programs deps deps-check deps-bench run env bench test flavour-test asan tsan audit models \
+.PHONY: all libs modules benches programs audit-programs deps deps-check deps-hosts deps-bench run env hosts bench test flavour-test asan tsan audit models \
   coverage check lint docs docs-fresh install clean help
