@@ -36,7 +36,7 @@ describe("README.md", function()
 
   it("names files that are there", function()
     for _, document in ipairs { "README.md", "csrc/README.md", "examples/README.md", "spec/README.md",
-      "lua/hakmem/README.md", "csrc/bench/README.md" } do
+      "lua/hakmem/README.md", "csrc/bench/README.md", "examples/hosts/README.md" } do
       local folder = document:match "^(.*/)" or ""
       for target in support.text(document):gmatch "%]%(([^)#:]+)%)" do
         local _, status = support.shell("test -e " .. quoted(folder .. target))
