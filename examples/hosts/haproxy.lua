@@ -14,19 +14,30 @@ local function answer(applet, status, text)
   applet:send(text)
 end
 
+local function parameter(applet, name) return tonumber(applet.qs:match(name .. "=(%d+)")) or 10 end
+
 core.register_service("hello", "http", function(applet) answer(applet, 200, "hello from haproxy\n") end)
 
-local function rows(n)
-  local list = {}
-  for i = 1, n do list[i] = ("row %d of %d: %s\n"):format(i, n, ("*"):rep(i % 50)) end
-  return table.concat(list)
-end
-
--- ?rows=N: as many rows as the client asks for. At the limit of the VM the request fails, the thread
--- lives.
+-- ?rows=N: as many rows as the client asks for, in 1 MiB of memory.
 core.register_service("rows", "http", function(applet)
-  local ok, text = pcall(rows, tonumber(applet.qs:match "rows=(%d+)") or 10)
-  answer(applet, ok and 200 or 507, ok and text or tostring(text) .. "\n")
+  local n = parameter(applet, "rows")
+  local text, message, code = hakmem.with_limit({ hard = "1M" }, function()
+    local rows = {}
+    for i = 1, n do rows[i] = ("row %d of %d: %s\n"):format(i, n, ("*"):rep(i % 50)) end
+    return table.concat(rows)
+  end)
+  answer(applet, text and 200 or code == "QUOTA" and 413 or 503, text or message .. "\n")
+end)
+
+-- ?kb=N: no limit but that of the VM. The request fails, the thread lives.
+core.register_service("greedy", "http", function(applet)
+  local kb = parameter(applet, "kb")
+  local ok, result = pcall(function()
+    local list = {}
+    for i = 1, kb do list[i] = ("%8d"):format(i):rep(127) end
+    return #list .. "\n"
+  end)
+  answer(applet, ok and 200 or 507, ok and result or tostring(result) .. "\n")
 end)
 
 core.register_service("metrics", "http", function(applet) answer(applet, 200, hakmem.report "prometheus") end)

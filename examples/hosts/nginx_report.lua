@@ -12,6 +12,13 @@ function report.rows(n)
   return table.concat(rows)
 end
 
+--- Some kilobytes in a table of different strings.
+function report.fill(kb)
+  local list = {}
+  for i = 1, kb do list[i] = ("%8d"):format(i):rep(127) end
+  return list
+end
+
 local GUEST = [[
   local n, rows = (...), {}
   for i = 1, n do rows[i] = ("guest row %d of %d\n"):format(i, n) end

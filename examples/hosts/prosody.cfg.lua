@@ -1,5 +1,5 @@
--- hakmem in Prosody: one arena for the server's VM; the module hakmem installs it, filters
--- messages, and serves /metrics. Started by examples/hosts/run, which sets ENV_*.
+-- hakmem in Prosody: one arena for the server's VM; the module hakmem installs it, caps what
+-- a message may cost, and serves /metrics. Started by examples/hosts/run, which sets ENV_*.
 -- Plain passwords without encryption: for a demonstration on loopback, and for nothing else.
 
 run_as_root = true
@@ -21,7 +21,8 @@ modules_enabled = {
   "disco", "hakmem", "http", "posix", "register", "roster", "saslauth",
 }
 modules_disabled = { "s2s", "tls" }
-hakmem_limit = "64M"
+hakmem_limit = "64M"          -- the whole server
+hakmem_message_limit = "256K" -- what the filter may use for one message
 
 authentication = "internal_plain"
 allow_registration = true

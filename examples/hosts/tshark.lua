@@ -1,8 +1,8 @@
 --- A tap for tshark on an arena: who sends how much, and what texts say, of any capture. Texts come
--- from strangers: the limit stops the one that wants too much, and the tap goes on.
+-- from strangers: reading one may take so much memory and no more.
 -- At the end it writes what hakmem counted to $RUN/tshark.prom.
 local hakmem = require "hakmem"
-assert(hakmem.install { name = "tshark", limit = "32M" })
+assert(hakmem.install { name = "tshark", limit = "64M" })
 
 local payload = Field.new "udp.payload"
 local hosts, words, refused = {}, {}, 0
@@ -24,9 +24,9 @@ function tap.packet(info)
   hosts[source] = host
   host.packets, host.bytes = host.packets + 1, host.bytes + info.len
   for _, field in ipairs { payload() } do
-    local ok, list = pcall(read, field.range:string())
-    if not ok then refused = refused + 1 end
-    for _, word in ipairs(ok and list or {}) do words[word] = (words[word] or 0) + 1 end
+    local list = hakmem.with_limit({ hard = "256K" }, read, field.range:string())
+    if not list then refused = refused + 1 end
+    for _, word in ipairs(list or {}) do words[word] = (words[word] or 0) + 1 end
   end
 end
 

@@ -51,12 +51,20 @@ describe("haproxy", function()
     end
   end)
 
+  it("refuses a request that passes its limit, and that one alone", function()
+    haproxy:load("/rows?rows=500", 1000, 8, function()
+      for _ = 1, 20 do
+        assert.same({ "memory limit reached\n", 413 }, { haproxy:get "/rows?rows=200000" })
+      end
+    end)
+  end)
+
   it("honours tune.lua.maxmem: a greedy request fails, its thread lives", function()
     for _ = 1, 20 do -- on either thread
-      local body, code = haproxy:get "/rows?rows=2000000"
+      local body, code = haproxy:get "/greedy?kb=100000"
       assert.equal(507, code)
       assert.truthy(body:find "not enough memory", body)
-      assert.same({ "row 1 of 1: *\n", 200 }, { haproxy:get "/rows?rows=1" })
+      assert.same({ "100\n", 200 }, { haproxy:get "/greedy?kb=100" })
     end
     local samples, peaks, refusals = haproxy:metrics(), 0, 0
     for thread = 1, THREADS do
@@ -97,10 +105,9 @@ describe("haproxy with lua-load", function()
   end)
 
   it("has one VM that all threads use in turns", function()
-    for _ = 1, 3 do
-      haproxy:load("/rows?rows=500", 1000, 16)
-      assert.equal(507, select(2, haproxy:get "/rows?rows=2000000"))
-    end
+    haproxy:load("/rows?rows=500", 3000, 16, function()
+      for _ = 1, 10 do assert.same({ "memory limit reached\n", 413 }, { haproxy:get "/rows?rows=200000" }) end
+    end)
     local samples = haproxy:metrics()
     assert.equal(2, hosts.sum(samples, "hakmem_arena_live"))
     assert.truthy(hosts.sum(samples, "hakmem_arena_small_refills_total", { arena = "haproxy.0" }) > 1000)

@@ -44,12 +44,20 @@ describe("lighttpd", function()
     assert.truthy(of_arena "hakmem_arena_peak_bytes" < 4 * MB)
   end)
 
+  it("refuses a request that passes its limit, and that one alone", function()
+    lighttpd:load("/rows?rows=500", 1000, 4, function()
+      for _ = 1, 20 do
+        assert.same({ "memory limit reached\n", 413 }, { lighttpd:get "/rows?rows=200000" })
+      end
+    end)
+  end)
+
   it("caps the whole VM: a request that wants more fails, the server lives", function()
     for _ = 1, 10 do
-      local body, code = lighttpd:get "/rows?rows=1000000"
+      local body, code = lighttpd:get "/greedy?rows=1000000"
       assert.equal(507, code)
       assert.truthy(body:find "not enough memory", body)
-      assert.same({ "row 1 of 1: *\n", 200 }, { lighttpd:get "/rows?rows=1" })
+      assert.same({ "12342\n", 200 }, { lighttpd:get "/greedy?rows=300" })
     end
     assert.truthy(of_arena "hakmem_arena_refusals_total" > 0)
     assert.truthy(of_arena "hakmem_arena_peak_bytes" <= 16 * MB)

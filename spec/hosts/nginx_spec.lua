@@ -1,4 +1,5 @@
--- nginx with the Lua module: LuaJIT, a master that forks workers, reload under load.
+-- nginx with the Lua module: LuaJIT, a master that forks workers, reload under load, and requests
+-- that wait for each other inside their limits.
 local hosts = dofile "spec/hosts/support.lua"
 
 local MB = 1024 * 1024
@@ -40,7 +41,7 @@ describe("nginx", function()
     end
   end)
 
-  it("answers right under load, within the limit", function()
+  it("answers right under load, within the limit of the location", function()
     local rows = nginx:get "/rows?rows=500"
     local n = 0
     for line in rows:gmatch "[^\n]+" do
@@ -69,13 +70,42 @@ describe("nginx", function()
     end
   end)
 
+  it("refuses a request that passes the limit of its location, and that one alone", function()
+    local hungry
+    nginx:load("/rows?rows=500", 1000, 4, function()
+      for _ = 1, 20 do
+        hungry = { nginx:get "/rows?rows=200000" }
+        assert.same({ "memory limit reached\n", 413 }, hungry)
+      end
+    end)
+    assert.same({ nginx:get "/rows?rows=500" }, { nginx:get "/rows?rows=500" })
+  end)
+
+  it("charges requests that wait inside their limits each to its own", function()
+    -- Twenty that need two thirds of it each and pause in the middle; together they need 13 MiB.
+    local urls = {}
+    for i = 1, 20 do
+      urls[i] = hosts.quoted(nginx:url("/pause?kb=640&pause=0.3&i=" .. i)) .. " -o /dev/null"
+    end
+    local codes = hosts.shell("curl -s --parallel --parallel-max 20 -w '%{http_code}\\n' "
+      .. table.concat(urls, " ") .. " 2>/dev/null")
+    assert.equal(("200\n"):rep(20), codes)
+    -- One that is over after its pause, between others that are not.
+    urls[10] = hosts.quoted(nginx:url "/pause?kb=4000&pause=0.3") .. " -o /dev/null"
+    codes = hosts.shell("curl -s --parallel --parallel-max 20 -w '%{http_code}\\n' "
+      .. table.concat(urls, " ") .. " 2>/dev/null")
+    local _, good = codes:gsub("200\n", "")
+    local _, refused = codes:gsub("413\n", "")
+    assert.same({ 19, 1 }, { good, refused }, codes)
+  end)
+
   it("caps the whole VM: a request that wants more fails, the worker lives", function()
     local workers = nginx:children()
     for _ = 1, 10 do
-      local body, code = nginx:get "/rows?rows=2000000"
+      local body, code = nginx:get "/greedy?kb=100000"
       assert.equal(507, code)
       assert.truthy(body:find "not enough memory", body)
-      assert.same({ "row 1 of 1: *\n", 200 }, { nginx:get "/rows?rows=1" })
+      assert.same({ "100\n", 200 }, { nginx:get "/greedy?kb=100" })
     end
     assert.same(workers, nginx:children())
     local samples = metrics()

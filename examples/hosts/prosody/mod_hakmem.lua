@@ -1,10 +1,11 @@
---- hakmem for Prosody. Setting: hakmem_limit, for the VM.
+--- hakmem for Prosody. Settings: hakmem_limit for the VM, hakmem_message_limit for one message.
 module:set_global()
 
 local hakmem = require "hakmem"
 local st = require "util.stanza"
 
 local limit = module:get_option_string("hakmem_limit", "256M")
+local message_limit = module:get_option_string("hakmem_message_limit", "1M")
 
 -- A reload of the module finds the arena of the first time.
 local arena = hakmem.current() or assert(hakmem.install { name = "prosody", limit = limit })
@@ -23,9 +24,9 @@ local function filter(event)
   local stanza = event.stanza
   local body = stanza:get_child "body"
   if not body or stanza.attr.type == "error" then return end
-  local ok, text = pcall(expand, body:get_text() or "")
-  if not ok then
-    event.origin.send(st.error_reply(stanza, "wait", "resource-constraint", text))
+  local text, message = hakmem.with_limit({ hard = message_limit }, expand, body:get_text() or "")
+  if not text then
+    event.origin.send(st.error_reply(stanza, "wait", "resource-constraint", message))
     return true
   end
   body[1] = text
