@@ -22,13 +22,11 @@ describe("kresd", function()
   local kresd, other
 
   setup(function()
-    kresd = hosts.start("kresd", nil, {
-      ready = function(server)
-        local _, status = hosts.shell(("kdig +time=1 +retry=0 @%s -p %d host.example.com"):format(
-          server.address, server.port))
-        return status == 0, server:output()
-      end,
-    })
+    kresd = hosts.start("kresd", nil, function(server)
+      local _, status = hosts.shell(("kdig +time=1 +retry=0 @%s -p %d host.example.com"):format(
+        server.address, server.port))
+      return status == 0, server:output()
+    end)
   end)
   teardown(function()
     if kresd then kresd:finish() end
@@ -81,20 +79,17 @@ describe("kresd", function()
   end)
 
   it("hands over to a second process under load, and both end well", function()
-    local done
     local log = kresd.run .. "/queries"
     local names = (" host.example.com"):rep(3000)
     assert(os.execute(("{ kdig +short +time=2 +retry=5 @%s -p %d %s >%s 2>%s.err; echo $? >%s.status; } &"):format(
       kresd.address, kresd.port, names, log, log, log)))
-    other = hosts.start("kresd", { PORT = kresd.port }, {
-      ready = function(server) return pcall(control, server, "1") end,
-    })
+    other = hosts.start("kresd", { PORT = kresd.port }, function(server) return pcall(control, server, "1") end)
     assert.equal(0, kresd:stop "TERM")
-    hosts.await("the queries", function()
+    local done = hosts.await("the queries", function()
       local file = io.open(log .. ".status")
-      done = file and file:read "n"
+      local status = file and file:read "n"
       if file then file:close() end
-      return done
+      return status
     end)
     assert.equal(0, done, hosts.text(log .. ".err"))
     assert.equal(("192.0.2.1\n"):rep(3000), hosts.text(log))

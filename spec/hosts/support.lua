@@ -31,9 +31,9 @@ local function read(path)
   return text
 end
 
---- The loopback address of this very process: two test runs never want the same address and port.
+--- A loopback address of this very process: two test runs do not want the same address and port.
 local pid = tonumber(read "/proc/self/stat":match "^%d+")
-local ADDRESS = ("127.%d.%d.%d"):format(pid // 65536 % 64 + 64, pid // 256 % 256, pid % 254 + 1)
+local ADDRESS = ("127.%d.%d.%d"):format(pid // 65536 % 64 + 64, pid // 256 % 256, pid % 256)
 
 function hosts.free_port()
   local probe = assert(socket.bind(ADDRESS, 0))
@@ -43,11 +43,7 @@ function hosts.free_port()
 end
 
 --- A folder of its own; Server:finish() and hosts.remove() take it away.
-function hosts.folder()
-  local path = hosts.shell "mktemp -d":match "%S+"
-  assert(path and path:find "^/")
-  return path
-end
+function hosts.folder() return assert(hosts.shell "mktemp -d":match "^(/.*)\n$") end
 
 function hosts.remove(folder) os.execute("rm -rf " .. hosts.quoted(folder)) end
 
@@ -75,42 +71,48 @@ end
 --- Starts a command in the background, its output in a file. The pid is the command's own: the shell
 -- that waits for its status is another process.
 local function background(command, log)
-  local folder = hosts.folder()
-  assert(os.execute(("{ %s </dev/null >%s 2>&1 & echo $! >%s/pid; wait $!; echo $? >%s/status; } &")
+  local job = { folder = hosts.folder() }
+  local folder = hosts.quoted(job.folder)
+  assert(os.execute(("{ %s </dev/null >%s 2>&1 & echo $! >%s/pid; wait $!; echo $? >%s/status; } 2>/dev/null &")
     :format(command, hosts.quoted(log), folder, folder)))
-  local job = { folder = folder, log = log }
-  job.pid = hosts.await("a process id", function() return tonumber((read(folder .. "/pid") or "")) end)
+  job.pid = hosts.await("a process id", function() return tonumber(read(job.folder .. "/pid") or "") end)
   return job
 end
 
-local function status_of(job) return tonumber(read(job.folder .. "/status") or "") end
+--- Its exit status, once it has ended; the shell then has left its folder alone.
+local function status_of(job)
+  if job.status then return job.status end
+  job.status = tonumber(read(job.folder .. "/status") or "")
+  if job.status then hosts.remove(job.folder) end
+  return job.status
+end
 
 --- Starts a host and waits until it takes connections.
 -- env: variables for its configuration; that of a stopped server starts it again in its folder.
--- options: `arguments` for its command line, `ready(server)` instead of connecting.
-function hosts.start(host, env, options)
-  options = options or {}
+-- `ready(server)`, when given, tells instead of a connection.
+function hosts.start(host, env, ready)
   env = env or {}
   local self = setmetatable({ host = host, address = ADDRESS, run = env.RUN or hosts.folder(), env = env }, Server)
   env.ADDRESS, env.BUILD, env.RUN = ADDRESS, hosts.build, self.run
   env.PORT, env.HTTP_PORT = env.PORT or hosts.free_port(), env.HTTP_PORT or hosts.free_port()
   self.port, self.http_port = env.PORT, env.HTTP_PORT
-  self.job = background(("%s examples/hosts/run %s %s"):format(words_of(self.env), host, options.arguments or ""),
-    self.run .. "/output")
+  self.job = background(("%s examples/hosts/run %s"):format(words_of(env), host), self.run .. "/output")
   self.pid = self.job.pid
-  hosts.await(host .. " to listen", function()
+  local ok, why = pcall(hosts.await, host .. " to listen", function()
     if status_of(self.job) then error(host .. " ended at once:\n" .. self:output()) end
-    if options.ready then return options.ready(self) end
+    if ready then return ready(self) end
     local connection = socket.connect(ADDRESS, self.port)
     return connection and connection:close(), self:output()
   end)
-  return self
+  if ok then return self end
+  self:finish()
+  error(why, 2)
 end
 
 --- What it wrote to its standard output and error.
 function Server:output() return read(self.run .. "/output") or "" end
 
-function Server:signal(name, to) assert(os.execute(("kill -s %s %d"):format(name, to or self.pid))) end
+function Server:signal(name) assert(os.execute(("kill -s %s %d"):format(name, self.pid))) end
 
 --- Asks it to end with a signal; returns its exit status.
 function Server:stop(signal)
@@ -124,7 +126,6 @@ function Server:finish()
     os.execute(("kill -s KILL %s %d 2>/dev/null"):format(table.concat(self:children(), " "), self.pid))
     hosts.await("the end of " .. self.host, function() return status_of(self.job) end)
   end
-  hosts.remove(self.job.folder)
   hosts.remove(self.run)
 end
 
@@ -154,6 +155,18 @@ function Server:get(path, port)
   return assert(body, code), code
 end
 
+--- Asks for n rows and looks at each.
+function Server:check_rows(n)
+  local body, code = self:get("/rows?rows=" .. n)
+  assert(code == 200, body)
+  local i = 0
+  for line in body:gmatch "([^\n]*)\n" do
+    i = i + 1
+    assert(line == ("row %d of %d: %s"):format(i, n, ("*"):rep(i % 50)), line)
+  end
+  assert(i == n, i)
+end
+
 --- `requests` requests of one page by ApacheBench, `clients` at a time; meanwhile `during(server)`
 -- runs. Every request must have been answered with status 200 and the same number of bytes.
 function Server:load(path, requests, clients, during)
@@ -162,7 +175,6 @@ function Server:load(path, requests, clients, during)
     hosts.quoted(self:url(path))), log)
   if during then during(self) end
   local status = hosts.await("ab", function() return status_of(job) end)
-  hosts.remove(job.folder)
   local text = read(log)
   assert(status == 0, text)
   assert(tonumber(text:match "Complete requests:%s+(%d+)") == requests, text)
