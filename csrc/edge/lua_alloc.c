@@ -40,11 +40,11 @@ static HAK_HOT __attribute__((noinline)) void *resize_own(void *ud, void *ptr, s
   return p;
 }
 
-static __attribute__((noinline)) void *alloc_medium(void *ud, size_t size) {
+static __attribute__((noinline)) void *alloc_medium(void *ud, size_t tag, size_t size) {
   void *p = NULL;
   if (size <= HAK_SMALL_MAX)
     p = haki_heap_pop(&((struct hak_arena *)ud)->lua, haki_class_of_large(size));
-  return p != NULL ? haki_hardened_out(p) : slow(ud, NULL, 0, size);
+  return p != NULL ? haki_hardened_out(p) : slow(ud, NULL, tag, size);
 }
 
 HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
@@ -59,7 +59,7 @@ HAK_API HAK_HOT void *hak_lua_alloc(void *ud, void *ptr, size_t osize, size_t ns
     return NULL;
   }
   if (ptr != NULL) return resize_own(ud, ptr, osize, nsize);
-  if (HAK_UNLIKELY(nsize > HAK_TABLE_MAX)) return alloc_medium(ud, nsize);
+  if (HAK_UNLIKELY(nsize > HAK_TABLE_MAX)) return alloc_medium(ud, osize, nsize);
   void *p = haki_heap_pop(h, haki_class_of_words[(nsize + 7) >> 3]);
   return HAK_LIKELY(p != NULL) ? haki_hardened_out(p) : slow(ud, ptr, osize, nsize);
 }
@@ -234,7 +234,17 @@ void *haki_api_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     errno = EINVAL;
     return NULL;
   }
-  if (nsize != 0) return ptr == NULL ? alloc(a, nsize) : realloc_slow(a, ptr, osize, nsize);
-  if (ptr != NULL) free_slow(a, ptr, osize);
-  return NULL;
+  if (nsize == 0) {
+    if (ptr != NULL) free_slow(a, ptr, osize);
+    return NULL;
+  }
+  bool own = ptr == NULL && osize != 0; /* a new object, named by its type */
+  if (own && haki_limits_ask(a)) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  if (!own) haki_limits_lift(a);
+  void *p = ptr == NULL ? alloc(a, nsize) : realloc_slow(a, ptr, osize, nsize);
+  if (!own) haki_limits_lower(a);
+  return p;
 }

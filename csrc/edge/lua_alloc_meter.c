@@ -29,7 +29,7 @@ static uint64_t half_way(uint64_t from, uint64_t to) {
 }
 
 HAK_COLD static bool refuse(struct hak_arena *a, struct haki_scope *s, size_t n) {
-  bool collects = a->binding.pace == NULL, final = !collects || s->refused == n;
+  bool collects = a->binding.collects != 0, final = !collects || s->refused == n;
   s->refusals++;
   s->refused = final ? 0 : n;
   if (final) s->line = collects ? s->hard : s->hard - (s->hard - s->line) / 2;
@@ -48,11 +48,22 @@ HAK_COLD static void pass_line(struct hak_arena *a, struct haki_scope *s, uint64
   a->binding.raise(&a->binding, 1);
 }
 
-HAK_COLD static bool pass_mark(struct hak_arena *a, struct haki_scope *s, size_t n) {
-  uint64_t want = s->used + n;
-  bool raises = a->binding.raise != NULL;
-  if (want > (raises ? s->hard : s->line)) return refuse(a, s, n);
-  if (a->binding.pace == NULL) return true;
+/* Lua that collects when refused, from three quarters on, for who asks past it: heap/limit.c. True: the
+ * request is refused, to come again. */
+static bool ask(struct hak_arena *a, struct haki_scope *s, uint64_t want) {
+  if (a->binding.passes == 0 || want < s->hard - s->hard / 4) return false;
+  s->mark = half_way(want, s->line);
+  s->low = want;
+  return true;
+}
+
+/* own: an object of the VM's. */
+HAK_COLD static bool pass_mark(struct hak_arena *a, struct haki_scope *s, size_t n, bool own) {
+  uint64_t want = s->used + n, most = a->binding.raise != NULL ? s->hard : s->line;
+  if (!own && a->binding.passes && most < s->hard - s->hard / 32) most = s->hard - s->hard / 32;
+  if (want > most) return refuse(a, s, n);
+  if (want <= s->mark && want <= s->line) return true;
+  if (a->binding.collects) return !own || want <= s->mark || !ask(a, s, want);
   if (want > s->line) pass_line(a, s, want);
   if (want <= s->mark) return true;
   s->mark = half_way(want, s->line);
@@ -85,7 +96,9 @@ void *haki_lua_metered(void *ud, void *p, size_t osize, size_t nsize) {
   if (p == NULL && nsize != 0 && m->types) count_type(m, osize & 0x0f);
   if (s == NULL) return hak_lua_alloc(ud, p, osize, nsize);
   uint64_t least = s->line < s->mark ? s->line : s->mark;
-  if (nsize > old && s->used + (nsize - old) > least && !pass_mark(a, s, nsize - old)) return NULL;
+  if (nsize > old && s->used + (nsize - old) > least &&
+      !pass_mark(a, s, nsize - old, p == NULL && osize != 0))
+    return NULL;
   void *q = hak_lua_alloc(ud, p, osize, nsize);
   if (nsize > old) {
     if (q != NULL) took(s, nsize - old);

@@ -18,7 +18,12 @@
  * work at its next check, and then to wait for less growth than it would by itself: half of what is
  * left. LuaJIT may be in compiled code, where it survives no refusal: it gets the memory, the collector is
  * told at the line, and half-way behind it an error is raised at the next instruction (`raise`);
- * what is refused is what passes the hard limit. */
+ * what is refused is what passes the hard limit.
+ *
+ * From 5.3 on the buffers of the auxiliary library (string.rep, table.concat) ask past the VM, and raise at
+ * once: garbage would fail them. So from three quarters of the limit on, at marks that close in on it, an
+ * object of the VM's own is refused once: the VM collects and asks again, and gets it. What is not
+ * known to be the VM's may pass the line by half of the rest. */
 #include "heap/limit.h"
 
 #include "base/log.h"
@@ -30,7 +35,10 @@ static uint64_t cell(const hak_cell *c) { return haki_cell_get(c); }
 
 static bool paced(const struct hak_arena *a) { return a->bound && a->binding.pace != NULL; }
 
+static bool collects(const struct hak_arena *a) { return a->bound && a->binding.collects != 0; }
 static bool raises(const struct hak_arena *a) { return a->bound && a->binding.raise != NULL; }
+
+static bool asks(const struct hak_arena *a) { return a->bound && a->binding.passes != 0; }
 
 static uint64_t first_line(const struct hak_arena *a, uint64_t hard) {
   return a->bound ? hard - hard / 16 : 0;
@@ -48,7 +56,12 @@ static void reset_line(struct hak_arena *a) {
 /* Refused, or raised: the next time it is further on. */
 static void move_line(struct hak_arena *a) {
   uint64_t hard = cell(&a->quota.hard), line = cell(&a->limits.line);
-  haki_cell_set(&a->limits.line, paced(a) ? hard - (hard - line) / 2 : hard);
+  haki_cell_set(&a->limits.line, collects(a) ? hard : hard - (hard - line) / 2);
+}
+
+static void set_ceiling(struct hak_arena *a) {
+  uint64_t hard = cell(&a->quota.hard), line = cell(&a->limits.line);
+  haki_cell_set(&a->quota.ceiling, line == 0 || raises(a) ? hard : line);
 }
 
 /* The marks follow from the state. */
@@ -57,11 +70,12 @@ static void arm(struct hak_arena *a) {
   struct haki_limits *l = &a->limits;
   uint64_t soft = cell(&q->soft), hard = cell(&q->hard), rearm = 0;
   uint64_t next = cell(&l->soft_next), pace = cell(&l->pace_next), line = cell(&l->line);
-  haki_cell_set(&q->ceiling, line == 0 || raises(a) ? hard : line);
+  set_ceiling(a);
   uint64_t watch = next < pace ? next : pace;
   haki_cell_set(&q->watch, raises(a) && line < watch ? line : watch);
   if (soft != 0 && next != soft) rearm = soft;
   if (in_grace(a) && hard - hard / 8 > rearm) rearm = hard - hard / 8;
+  if (asks(a) && pace > hard - hard / 4 && hard - hard / 4 > rearm) rearm = hard - hard / 4;
   if (atomic_load_explicit(&l->percent, memory_order_relaxed) != 0 && hard / 8 * 3 > rearm)
     rearm = hard / 8 * 3;
   haki_cell_set(&l->armed, rearm);
@@ -73,9 +87,24 @@ static void give_pace(struct hak_arena *a, uint32_t percent) {
   a->binding.pace(&a->binding, (int)percent);
 }
 
+/* The next mark: half-way to the line. */
+static void set_mark(struct hak_arena *a, uint64_t charged, uint64_t left) {
+  uint64_t hard = cell(&a->quota.hard), least = hard / 256 > PACE_STEP ? hard / 256 : PACE_STEP;
+  haki_cell_set(&a->limits.pace_next, charged + (left / 2 > least ? left / 2 : least));
+}
+
+static void note_ask(struct hak_arena *a, uint64_t charged, uint64_t low) {
+  uint64_t hard = cell(&a->quota.hard), line = first_line(a, hard);
+  if (low < hard - hard / 4) haki_cell_set(&a->limits.pace_next, hard - hard / 4);
+  if (charged <= cell(&a->limits.pace_next)) return;
+  set_mark(a, charged, line > charged ? line - charged : 0);
+  atomic_store_explicit(&a->limits.ask, true, memory_order_relaxed);
+}
+
 static void note_pace(struct hak_arena *a, uint64_t charged, uint64_t low) {
   struct haki_limits *l = &a->limits;
   uint64_t hard = cell(&a->quota.hard), line = first_line(a, hard);
+  if (asks(a) && hard != 0) note_ask(a, charged, low);
   if (!paced(a) || hard == 0) return;
   if (low < hard / 8 * 3 && atomic_load_explicit(&l->percent, memory_order_relaxed) != 0) {
     haki_cell_set(&l->pace_next, hard / 2);
@@ -83,8 +112,7 @@ static void note_pace(struct hak_arena *a, uint64_t charged, uint64_t low) {
   }
   if (charged <= cell(&l->pace_next)) return;
   uint64_t left = line > charged ? line - charged : 0;
-  uint64_t least = hard / 256 > PACE_STEP ? hard / 256 : PACE_STEP;
-  haki_cell_set(&l->pace_next, charged + (left / 2 > least ? left / 2 : least));
+  set_mark(a, charged, left);
   uint64_t percent = 100 + left * 50 / charged;
   give_pace(a, percent > PACE_LEAST ? (uint32_t)percent : PACE_LEAST);
 }
@@ -137,7 +165,7 @@ HAK_COLD void haki_arena_note_refusal(struct hak_arena *a, size_t n) {
   struct haki_limits *l = &a->limits;
   atomic_fetch_add_explicit(&a->quota.refusals, 1, memory_order_relaxed);
   if (!a->bound || cell(&a->quota.hard) == 0) return;
-  bool final = paced(a) || cell(&l->refused) == n; /* the same again: it has collected */
+  bool final = !collects(a) || cell(&l->refused) == n; /* the same again: it has collected */
   haki_cell_set(&l->refused, final ? 0 : n);
   if (final) move_line(a);
   haki_limits_collect(a);
@@ -163,7 +191,9 @@ void haki_limits_bound(struct hak_arena *a) {
   reset_line(a);
   if (paced(a) && atomic_load_explicit(&l->percent, memory_order_relaxed) != 0) give_pace(a, 0);
   atomic_store_explicit(&l->percent, 0, memory_order_relaxed);
-  haki_cell_set(&l->pace_next, paced(a) && hard != 0 ? hard / 2 : UINT64_MAX);
+  atomic_store_explicit(&l->ask, false, memory_order_relaxed);
+  uint64_t mark = paced(a) ? hard / 2 : asks(a) ? hard - hard / 4 : 0;
+  haki_cell_set(&l->pace_next, mark != 0 ? mark : UINT64_MAX);
   arm(a);
 }
 
@@ -178,3 +208,16 @@ void haki_limits_relax(struct hak_arena *a) {
   uint32_t percent = atomic_load_explicit(&a->limits.percent, memory_order_relaxed);
   if (percent == 0) a->binding.pace(&a->binding, 0);
 }
+
+bool haki_limits_ask(struct hak_arena *a) {
+  if (HAK_LIKELY(!atomic_load_explicit(&a->limits.ask, memory_order_relaxed))) return false;
+  atomic_store_explicit(&a->limits.ask, false, memory_order_relaxed);
+  return true;
+}
+
+void haki_limits_lift(struct hak_arena *a) {
+  uint64_t hard = cell(&a->quota.hard), most = hard - hard / 32;
+  if (asks(a) && cell(&a->quota.ceiling) < most) haki_cell_set(&a->quota.ceiling, most);
+}
+
+void haki_limits_lower(struct hak_arena *a) { set_ceiling(a); }

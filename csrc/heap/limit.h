@@ -18,6 +18,7 @@ struct haki_limits {
   _Atomic(uint32_t) percent; /* pace the collector was given; 0: its own */
   hak_cell line;             /* charge at which a Lua VM is refused next; 0: at the hard limit */
   hak_cell refused;          /* bytes that a VM which collects and asks again was refused */
+  _Atomic(bool) ask;         /* refuse the VM's next object once: it collects, and asks again */
   _Atomic(bool) asked;       /* its collector was asked to collect since the line moved last */
 };
 
@@ -30,6 +31,12 @@ void haki_limits_set(struct hak_arena *a, uint64_t soft, uint64_t hard);
 void haki_arena_note_limits(struct hak_arena *a);
 /* A request of n bytes was refused: counts, asks the collector to hurry, lets a Lua VM use the rest. */
 void haki_arena_note_refusal(struct hak_arena *a, size_t n);
+/* True: the VM's own request is to be refused once, for it to collect. */
+bool haki_limits_ask(struct hak_arena *a);
+/* A request that does not come from the VM itself may pass the line, for who asks so does not collect:
+ * lift before, lower after it. */
+void haki_limits_lift(struct hak_arena *a);
+void haki_limits_lower(struct hak_arena *a);
 /* A Lua state has come into the arena, or has left it. */
 void haki_limits_bound(struct hak_arena *a);
 /* The collector does all of its work at its next check; back to the arena's own pace. */

@@ -201,9 +201,11 @@ HAK_API void *hak_lua_alloc(void *arena, void *ptr, size_t osize, size_t nsize);
 typedef struct hak_lua_binding {
   void *L;        /* a thread of the state that lives as long as it does */
   const void *id; /* the state's registry: the same for all of its threads */
-  /* Lua that raises without having collected (5.1, LuaJIT): does all of the collector's work at its
-   * next check, and then waits for `percent` of what is left; 0: back to the user's settings. Called
-   * from inside the allocator. */
+  int collects;   /* Lua that collects when it is refused, and asks once more (5.2 and later) */
+  int passes;     /* but libraries that allocate by themselves do not: they leave the type tag 0 */
+  /* Lua that raises without having collected (5.1, LuaJIT): does all of the collector's work at its next
+   * check, and then begins its next cycle at `percent` of what was left; 0: back to the user's
+   * settings. Called from inside the allocator. */
   void (*pace)(struct hak_lua_binding *binding, int percent);
   /* Lua that may crash when memory is refused in compiled code (LuaJIT): at the next instruction that is
    * interpreted collects all garbage (error 0) or raises `not enough memory` (1); not after all (-1).
@@ -220,9 +222,9 @@ typedef struct hak_lua_binding {
 } hak_lua_binding;
 
 /* Binds a state to an arena and pins it. While bound the first refusal comes at 15/16 of the hard
- * limit, and what is left can be had until charged is below 7/8: for handling the error (with
- * pace(): half of it, and half of the rest after each further refusal; with raise() the error comes at
- * 31/32, when a collection has not helped).
+ * limit, and what is left can be had until charged is below 7/8: for handling the error (where Lua
+ * does not collect, half of it, and half of the rest after each further refusal; with raise() the error
+ * comes at 31/32, when a collection has not helped).
  * threads: as the arena's kind. fails: EINVAL (dead arena), EBUSY (another state is bound). */
 HAK_API int hak_lua_bind(hak_arena *arena, const hak_lua_binding *binding);
 HAK_API hak_lua_binding *hak_lua_bound(hak_arena *arena); /* NULL: dead arena, or none bound */

@@ -142,7 +142,11 @@ static inline void hak_lua_limits(hak_lua_binding *b) {
 }
 #else
 static inline void hak_lua_restrain(lua_State *L) { (void)L; }
-static inline void hak_lua_limits(hak_lua_binding *b) { (void)b; } /* collects before it raises */
+/* From 5.3 on the buffers of the auxiliary library (luaL_Buffer) ask lua_Alloc past the VM. */
+static inline void hak_lua_limits(hak_lua_binding *b) {
+  b->collects = 1;
+  b->passes = LUA_VERSION_NUM >= 503;
+}
 #endif
 
 /* The state is being closed: its collector is done. */

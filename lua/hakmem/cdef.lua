@@ -50,7 +50,7 @@ uint64_t hak_arena_refusals(hak_arena *arena);
 hak_arena *hak_arena_of(const void *ptr);
 int hak_arena_walk(int (*visit)(hak_arena *arena, void *ud), void *ud);
 void *hak_lua_alloc(void *arena, void *ptr, size_t osize, size_t nsize);
-typedef struct hak_lua_binding { void *L; const void *id; void (*pace)(struct hak_lua_binding *binding, int percent); void (*raise)(struct hak_lua_binding *binding, int error); int saved[8]; void (*hook)(void); void *(*former)(void *ud, void *ptr, size_t osize, size_t nsize); void *former_ud; const void *last; size_t last_size; void (*ended)(void *ud); void *ended_ud; } hak_lua_binding;
+typedef struct hak_lua_binding { void *L; const void *id; int collects; int passes; void (*pace)(struct hak_lua_binding *binding, int percent); void (*raise)(struct hak_lua_binding *binding, int error); int saved[8]; void (*hook)(void); void *(*former)(void *ud, void *ptr, size_t osize, size_t nsize); void *former_ud; const void *last; size_t last_size; void (*ended)(void *ud); void *ended_ud; } hak_lua_binding;
 int hak_lua_bind(hak_arena *arena, const hak_lua_binding *binding);
 hak_lua_binding *hak_lua_bound(hak_arena *arena);
 void hak_lua_note_foreign(hak_arena *arena, size_t bytes);

@@ -97,7 +97,8 @@ function hakmem.current() end
 ---Runs f(...) under a limit of its own, inside a VM that others share; the VM lives on an arena already
 ---(install). Returns what f returns; nil, message, "QUOTA" when f fails because it overran. Other errors
 ---are raised as they are. Metered are the bytes that f allocates less those freed while it runs: who owns
----them is not known, and what f frees of before is no credit. f runs in a coroutine of its own. While it
+---them is not known: when garbage of others goes meanwhile, f may hold more than its limit, the VM no more
+---than its own. f runs in a coroutine of its own. While it
 ---has yielded (then with_limit() yields what it yielded) the limit is out of force. Inside another one the
 ---innermost is charged; it gets no more than the outer one has left, which is charged what is kept at its end.
 ---@param options { hard: hakmem.size }|hakmem.size
