@@ -239,7 +239,7 @@ void *haki_api_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     return NULL;
   }
   bool own = ptr == NULL && osize != 0; /* a new object, named by its type */
-  if (own && haki_limits_ask(a)) {
+  if (own && haki_limits_ask(a, nsize)) {
     errno = ENOMEM;
     return NULL;
   }

@@ -209,9 +209,10 @@ void haki_limits_relax(struct hak_arena *a) {
   if (percent == 0) a->binding.pace(&a->binding, 0);
 }
 
-bool haki_limits_ask(struct hak_arena *a) {
+bool haki_limits_ask(struct hak_arena *a, size_t n) {
   if (HAK_LIKELY(!atomic_load_explicit(&a->limits.ask, memory_order_relaxed))) return false;
   atomic_store_explicit(&a->limits.ask, false, memory_order_relaxed);
+  haki_cell_set(&a->limits.refused, n); /* refused again it has collected */
   return true;
 }
 

@@ -31,8 +31,8 @@ void haki_limits_set(struct hak_arena *a, uint64_t soft, uint64_t hard);
 void haki_arena_note_limits(struct hak_arena *a);
 /* A request of n bytes was refused: counts, asks the collector to hurry, lets a Lua VM use the rest. */
 void haki_arena_note_refusal(struct hak_arena *a, size_t n);
-/* True: the VM's own request is to be refused once, for it to collect. */
-bool haki_limits_ask(struct hak_arena *a);
+/* True: the VM's own request of n bytes is to be refused once, for it to collect. */
+bool haki_limits_ask(struct hak_arena *a, size_t n);
 /* A request that does not come from the VM itself may pass the line, for who asks so does not collect:
  * lift before, lower after it. */
 void haki_limits_lift(struct hak_arena *a);
