@@ -29,6 +29,7 @@ build = {
       ["hakmem.init"] = "lua/hakmem/init.lua",
       ["hakmem.ffi"] = "lua/hakmem/ffi.lua",
       ["hakmem.cdef"] = "lua/hakmem/cdef.lua",
+      ["hakmem.limit"] = "lua/hakmem/limit.lua",
       ["hakmem.types"] = "lua/hakmem/types.lua",
     },
     lib = { ["hakmem.core"] = "build/rock/core.so" },
