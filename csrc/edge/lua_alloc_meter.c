@@ -32,6 +32,7 @@ HAK_COLD static bool refuse(struct hak_arena *a, struct haki_scope *s, size_t n)
   bool collects = a->binding.collects != 0, final = !collects || s->refused == n;
   s->refusals++;
   s->refused = final ? 0 : n;
+  s->low = s->used;
   if (final) s->line = collects ? s->hard : s->hard - (s->hard - s->line) / 2;
   haki_limits_collect(a);
   if (a->binding.raise != NULL) a->binding.raise(&a->binding, 0);
@@ -84,7 +85,8 @@ static void gave(struct hak_arena *a, struct haki_scope *s, size_t n) {
   s->low = s->used;
   uint64_t mark = half_way(s->low, s->line);
   if (mark < s->mark) s->mark = mark > s->hard / 2 ? mark : s->hard / 2;
-  if (s->low < s->hard - s->hard / 8) s->line = s->hard - s->hard / 16, s->asked = false;
+  if (s->low < s->hard - s->hard / 8)
+    s->line = s->hard - s->hard / 16, s->refused = 0, s->asked = false;
   if (s->low < s->hard / 8 * 3) haki_limits_relax(a);
 }
 

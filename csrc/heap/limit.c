@@ -50,6 +50,7 @@ static bool in_grace(const struct hak_arena *a) {
 
 static void reset_line(struct hak_arena *a) {
   haki_cell_set(&a->limits.line, first_line(a, cell(&a->quota.hard)));
+  haki_cell_set(&a->limits.refused, 0);
   atomic_store_explicit(&a->limits.asked, false, memory_order_relaxed);
 }
 
@@ -74,7 +75,8 @@ static void arm(struct hak_arena *a) {
   uint64_t watch = next < pace ? next : pace;
   haki_cell_set(&q->watch, raises(a) && line < watch ? line : watch);
   if (soft != 0 && next != soft) rearm = soft;
-  if (in_grace(a) && hard - hard / 8 > rearm) rearm = hard - hard / 8;
+  bool refused = in_grace(a) || cell(&l->refused) != 0;
+  if (refused && hard - hard / 8 > rearm) rearm = hard - hard / 8;
   if (asks(a) && pace > hard - hard / 4 && hard - hard / 4 > rearm) rearm = hard - hard / 4;
   if (atomic_load_explicit(&l->percent, memory_order_relaxed) != 0 && hard / 8 * 3 > rearm)
     rearm = hard / 8 * 3;
