@@ -164,6 +164,14 @@ TEST(nothing_in_nothing_out) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+TEST(dead_arenas_give_nothing) {
+  hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 0);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+  errno = 0;
+  CHECK(hak_lua_alloc(a, NULL, 0, 100) == NULL);
+  CHECK_EQ(errno, EINVAL);
+}
+
 TEST(classes_are_eight_bytes_apart) {
   hak_arena *a = arena_of_kind(HAK_ARENA_PRIVATE, 0);
   const char *name = "arena.nursery", *value = "0";

@@ -177,8 +177,8 @@ static const char *const runaways[] = {
     "local t = {} while true do t[#t + 1] = ('y'):rep(1000 + #t) end",
     "local t = {} while true do t[#t + 1] = table.concat({ #t, #t, #t }, ('z'):rep(500)) end",
     "local function f(n) return 1 + f(n + 1) end return f(1)",
-    "local t = {} while true do pcall(function() while true do t[#t + 1] = { {} } end end)"
-    " if #t > 0 then error('not enough memory') end end",
+    ("local t = {} while true do pcall(function() while true do t[#t + 1] = { {} } end end)"
+     " if #t > 0 then error('not enough memory') end end"),
     "local s = {} for i = 1, 1e9 do s[i] = ('%d'):format(i) end",
     "return ('x'):rep(2e6):gsub('x', 'yyyyyyyyyyyyyyyy')",
     "local t = {} for i = 1, 1e9 do t[i + 0.5] = i end",
