@@ -1,5 +1,5 @@
--- What a C host gets for its states: a script whose live data fits is not killed by garbage, and a
--- thousand young states cost no more memory than under the C library's allocator.
+-- What a C host gets for its states: the example of a server serves, a script whose live data fits is not
+-- killed by garbage, and a thousand young states cost no more memory than under the C library's allocator.
 local support = dofile "spec/lua_support.lua"
 
 -- Runs one of three programs, or makes a thousand states, on either allocator.
@@ -123,6 +123,42 @@ local programs = {
         keep[round % 200] = s .. round
       end]] },
 }
+
+describe("examples/embed.c", function()
+  local program = os.tmpname()
+
+  setup(function()
+    local package = support.is_jit and "luajit" or "lua5.4"
+    local output, status = support.shell(("gcc -std=c11 -O1 -Wall -Wextra -Werror -Icsrc/include "
+      .. "$(pkg-config --cflags %s) -o %s examples/embed.c %s/libhakmem.a $(pkg-config --libs %s) -lm -ldl -pthread")
+      :format(package, program, support.quoted(support.build), package))
+    assert.equal(0, status, output)
+  end)
+  teardown(function() os.remove(program) end)
+
+  it("tries itself", function()
+    local output, status = support.shell(program)
+    assert.equal(0, status, output)
+  end)
+
+  it("keeps sixty clients apart, and ends at SIGTERM", function()
+    local output, status = support.shell(([[bash -c '
+      coproc server { exec %s 0 2>%s.port; }
+      until read -r _ port <%s.port; do sleep 0.01; done 2>/dev/null
+      for i in {1..60}; do
+        exec {to[i]}<>/dev/tcp/127.0.0.1/$port || exit 2
+        printf "n = %%d\\nn = n + 1\\nn * 2\\n" $i >&${to[i]} # three lines at once
+      done
+      for i in {1..60}; do
+        read -r _ <&${to[i]}; read -r _ <&${to[i]}; read -r twice <&${to[i]}
+        [ "$twice" = $((2 * i + 2)) ] || { echo "$i: $twice"; exit 3; }
+      done
+      kill -TERM $server_PID; wait $server_PID || exit 4
+      ! read -r _ <&${to[60]}']]):format(program, program, program))
+    os.remove(program .. ".port")
+    assert.equal(0, status, output)
+  end)
+end)
 
 if support.is_jit then
   -- LuaJIT raises at a refusal without having collected, so that it is made to collect before.
