@@ -57,6 +57,22 @@ this Lua state lives on an arena already EXISTS
     assert.equal("init\n", child("print(require'hakmem'.current():stats().name)", env))
   end)
 
+  it("works in a finalizer, or leaves all as it was", function()
+    local expected = support.is_jit and "nil operation not permitted PERM true\n" or "app nil nil true\n"
+    assert.equal(expected, (child [[
+      local hakmem = require "hakmem"
+      local function finalizer(f)
+        if newproxy then getmetatable(newproxy(true)).__gc = f else setmetatable({}, { __gc = f }) end
+      end
+      local arena, why, code
+      finalizer(function() arena, why, code = hakmem.install { name = "app", limit = "64M" } end)
+      collectgarbage()
+      collectgarbage()
+      local now = arena or hakmem.install { limit = "64M" }
+      print(arena and arena:stats().name, why, code, hakmem.current() == now)
+    ]]:gsub("\t", " ")))
+  end)
+
   it("keeps arguments straight", function()
     local output = child [[
       local hakmem = require "hakmem"

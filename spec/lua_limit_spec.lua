@@ -14,6 +14,11 @@ local function settle()
   collectgarbage()
 end
 
+local function child(code)
+  local output, status = support.child(code)
+  assert.equal(0, status, output)
+end
+
 describe("hakmem.with_limit", function()
   it("wants a VM on an arena", function()
     assert.same({ nil, "this Lua state lives on no arena: hakmem.install() comes first", "NOARENA" },
@@ -177,6 +182,32 @@ describe("hakmem.with_limit", function()
     assert.truthy(hakmem.with_limit({ hard = "1M" }, function() return true end))
   end)
 
+  it("leaves a function alone that is not waiting", function()
+    local inner
+    local outer = coroutine.create(function()
+      return hakmem.with_limit("1M", function()
+        inner = coroutine.running()
+        return coroutine.yield()
+      end)
+    end)
+    assert.truthy(coroutine.resume(outer))
+    -- Somebody else ends it.
+    assert.same({ true, "done" }, { coroutine.resume(inner, "done") })
+    assert.same({ false, "cannot resume dead coroutine" }, { coroutine.resume(outer, 1, 2) })
+    -- Somebody else resumes it, and it resumes who waits for it.
+    local again = coroutine.create(function()
+      return hakmem.with_limit("1M", function()
+        inner = coroutine.running()
+        return coroutine.yield()(), "and goes on"
+      end)
+    end)
+    assert.truthy(coroutine.resume(again))
+    local ok, failed, rest = coroutine.resume(inner, function()
+      return select(2, coroutine.resume(again))
+    end)
+    assert.same({ true, "cannot resume non-suspended coroutine", "and goes on" }, { ok, failed, rest })
+  end)
+
   it("checks its arguments", function()
     for _, case in ipairs {
       { -1, print, "bad argument #1 to 'with_limit' (size out of range)" },
@@ -193,6 +224,65 @@ describe("hakmem.with_limit", function()
     } do
       assert.equal(case[3], message(hakmem.with_limit, case[1], case[2]))
     end
+  end)
+end)
+
+-- LuaJIT up to 2.1.0-beta3 may crash when memory is refused in compiled code.
+describe("the first limit of a VM that runs", function()
+  local program = [[
+    local hakmem, n = require "hakmem", 3000
+    local programs = {
+      function() local t = {} for i = 1, n do t[i] = { i, tostring(i) } end end,
+      function() local s = "x" for i = 1, n do s = s .. s .. i if n < 1e6 and #s > 1e6 then s = "x" end end end,
+      function() local t = {} for i = 1, n do t[i] = ("x"):rep(i) end end,
+      function() local t = {} for i = 1, n do t[i] = i end end,
+    }
+    local function warm_up()
+      n = 3000
+      for _ = 1, 10 do for _, f in ipairs(programs) do f() end end
+      n = 1e8
+    end
+    warm_up()
+  ]]
+
+  it("may come with the arena, after code was compiled", function()
+    child(program .. [[
+      assert(hakmem.install { limit = "4M" })
+      for _ = 1, 50 do for _, f in ipairs(programs) do assert(not pcall(f)) end end
+    ]])
+  end)
+
+  it("may come later", function()
+    child(program .. [[
+      local arena = assert(hakmem.install())
+      warm_up()
+      arena:limit { hard = "4M" }
+      for _ = 1, 50 do for _, f in ipairs(programs) do assert(not pcall(f)) end end
+    ]])
+  end)
+
+  it("may be that of a function", function()
+    child(program .. [[
+      assert(hakmem.install())
+      for round = 1, 50 do
+        for _, f in ipairs(programs) do
+          assert(select(3, hakmem.with_limit(200000 + round * 1000, f)) == "QUOTA")
+        end
+      end
+    ]])
+  end)
+
+  it("may be that of the arena of a child VM", function()
+    child(([[
+      local hakmem = require "hakmem"
+      local arena = hakmem.arena()
+      local vm = hakmem.vm { arena = arena }
+      assert(vm:call(%q))
+      arena:limit { hard = "4M" }
+      for _ = 1, 50 do assert(not vm:call "local t = {} for i = 1, 1e8 do t[i] = ('x'):rep(i) end") end
+      for _ = 1, 50 do for i = 1, 4 do assert(not vm:call("programs[...]()", i)) end end
+      vm:close()
+    ]]):format((program:gsub("local hakmem, n =[^\n]*", "n = 3000"):gsub("local programs", "programs"))))
   end)
 end)
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "edge/lua_info.h"
+#include "include/hakmem_lua.h"
 
 #define CLOSED "attempt to use a closed arena"
 
@@ -187,6 +188,23 @@ static int arena_stats(lua_State *L) {
   return 1;
 }
 
+static int restrain(lua_State *child) {
+  hak_lua_restrain(child);
+  return 0;
+}
+
+/* The state that lives in the arena, this one or a child, gets its first limit. */
+static void restrain_bound(lua_State *L, hak_arena *arena) {
+  hak_lua_binding *b = hak_lua_bound(arena);
+  if (b == NULL) return;
+  if (b->id == lua_topointer(L, LUA_REGISTRYINDEX))
+    hak_lua_restrain(L);
+  else if (haki_lua_protected(b->L, restrain, NULL) != LUA_OK) {
+    lua_pop((lua_State *)b->L, 1);
+    luaL_error(L, "%s", hak_strerror(ENOMEM));
+  }
+}
+
 static int arena_limit(lua_State *L) {
   hak_arena *arena = check_open(L, "limit")->arena;
   size_t soft, hard;
@@ -202,7 +220,9 @@ static int arena_limit(lua_State *L) {
     if (strcmp(key, "soft") != 0 && strcmp(key, "hard") != 0 && strcmp(key, "limit") != 0)
       haki_lua_argerror(L, 1, "limit", "unknown key '%s'", key);
   }
+  size_t before = hard;
   limit_fields(L, 2, "limit", &soft, &hard);
+  if (before == 0 && hard != 0) restrain_bound(L, arena);
   int failed = hak_arena_set_limit(arena, soft, hard);
   if (failed != 0) luaL_error(L, "%s", hak_strerror(failed));
   lua_settop(L, 1);

@@ -33,7 +33,10 @@ int haki_lua_scope(lua_State *L) {
     lua_pushstring(L, why != NULL ? why : "size out of range");
     return 2;
   }
-  if (metered_arena(L) == NULL) return haki_lua_failure(L, ENXIO);
+  struct hak_arena *a = metered_arena(L);
+  if (a == NULL) return haki_lua_failure(L, ENXIO);
+  if (haki_cell_get(&a->meter.scopes) == 0)
+    hak_lua_restrain(L); /* after that, jit.on() is obeyed */
   struct scope *s = lua_newuserdatauv(L, sizeof *s, 0);
   memset(s, 0, sizeof *s);
   haki_scope_init(&s->scope, hard);
@@ -57,6 +60,14 @@ static int resume(lua_State *co, lua_State *from, int n, int *results) {
 #endif
 }
 
+/* NULL, or why lua_resume() must not have it: it looks at less itself. */
+static const char *unready(lua_State *L, lua_State *co) {
+  lua_Debug ar;
+  if (lua_status(co) == LUA_YIELD) return NULL;
+  if (co == L || lua_getstack(co, 0, &ar)) return "cannot resume non-suspended coroutine";
+  return lua_status(co) == LUA_OK && lua_gettop(co) > 0 ? NULL : "cannot resume dead coroutine";
+}
+
 /* An inner scope has what the outer one has left, at most; what it used is the outer one's at its end. */
 static void begin(struct scope *s, struct haki_scope *outer) {
   s->begun = true;
@@ -78,6 +89,8 @@ int haki_lua_scope_enter(lua_State *L) {
   struct hak_arena *a = metered_arena(L);
   if (s == NULL || co == NULL || a == NULL)
     return luaL_error(L, "no scope, no coroutine or no arena");
+  const char *why = unready(L, co);
+  if (why != NULL) return lua_pushstring(L, why), lua_error(L);
   int n = lua_gettop(L) - 2, results = 0;
   if (!lua_checkstack(co, n)) return luaL_error(L, "too many arguments");
   lua_xmove(L, co, n);

@@ -122,17 +122,22 @@ static inline void hak_lua_raise(hak_lua_binding *b, int error) {
 }
 
 /* When memory is refused inside compiled code, LuaJIT up to 2.1.0-beta3 takes a stale stack slot for the
- * running function and may crash, host and all. So its compiler is switched off where there is a limit;
- * jit.on() takes the risk. The rolling releases since, which call themselves 20199, do not need it:
- * there, and on other Luas, nothing happens. After luaL_openlibs(), which switches it on. */
+ * running function and may crash, host and all. So its compiler is switched off where there is a limit,
+ * and what it has compiled is forgotten; jit.on() takes the risk. The rolling releases since, which call
+ * themselves 20199, do not need it: there, and on other Luas, nothing happens. After luaL_openlibs(),
+ * which switches it on; also when a state in use gets its first limit by hak_arena_set_limit().
+ * fails: raises in a finalizer, where LuaJIT allows no change of mode. */
 static inline void hak_lua_restrain(lua_State *L) {
-  const int fixed = 20199, engine_off = 0;
+  const int fixed = 20199, engine_off = 0, engine_flush = 0x200;
   int top = lua_gettop(L);
   if (luaJIT_setmode == NULL) return;
   lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED"); /* a sandbox may hide the global */
   if (lua_istable(L, -1)) lua_getfield(L, -1, "jit");
   if (lua_istable(L, -1)) lua_getfield(L, -1, "version_num");
-  if (lua_tonumber(L, -1) < fixed) luaJIT_setmode(L, 0, engine_off);
+  if (lua_tonumber(L, -1) < fixed) {
+    luaJIT_setmode(L, 0, engine_off);
+    luaJIT_setmode(L, 0, engine_flush); /* what is compiled would still run */
+  }
   lua_settop(L, top);
 }
 
@@ -329,7 +334,10 @@ static inline int hak_lua_anchor(lua_State *L, hak_arena *arena) {
 
 static inline int hak_lua_set_up(lua_State *L) {
   hak_arena *arena = (hak_arena *)lua_touserdata(L, 1);
+  size_t hard;
   lua_settop(L, 0);
+  hak_arena_limit(arena, NULL, &hard);
+  if (hard != 0) hak_lua_restrain(L);
   return hak_lua_anchor(L, arena);
 }
 
@@ -338,7 +346,6 @@ static inline int hak_lua_set_up(lua_State *L) {
 static inline int hak_lua_install_with(lua_State *L, hak_arena *arena, void (*ended)(void *),
                                        void *ud) {
   hak_lua_binding binding;
-  size_t hard;
   int error;
   if (hak_lua_arena(L) != NULL) return EEXIST;
   memset(&binding, 0, sizeof binding);
@@ -364,10 +371,8 @@ static inline int hak_lua_install_with(lua_State *L, hak_arena *arena, void (*en
     lua_pop(L, 1);
     hak_lua_bound(arena)->ended = NULL;
     hak_lua_unbind(arena);
-    return ENOMEM;
+    return error == LUA_ERRMEM ? ENOMEM : EPERM;
   }
-  hak_arena_limit(arena, NULL, &hard);
-  if (hard != 0) hak_lua_restrain(L);
   hak_lua_note_foreign(arena, hak_lua_total(L));
   lua_setallocf(L, hak_lua_alloc, arena);
   return 0;
@@ -384,8 +389,8 @@ static inline void hak_lua_destroy(void *arena) { hak_arena_destroy((hak_arena *
  * With a hard limit the compiler of older LuaJITs is switched off: hak_lua_restrain().
  * threads: as the arena's kind. cost: some microseconds.
  * fails: EEXIST (the state lives on an arena already), ENOTSUP (a 64-bit LuaJIT that is not built as
- * GC64), EINVAL (dead arena), EBUSY (another state is bound to the arena), ENOMEM; nothing has
- * changed then. A host must not be moved whose own code reads the `ud` of its lua_Alloc by
+ * GC64), EINVAL (dead arena), EBUSY (another state is bound to the arena), ENOMEM, EPERM (with a limit,
+ * in a finalizer of an older LuaJIT); nothing has changed then. A host must not be moved whose own code reads the `ud` of its lua_Alloc by
  * lua_getallocf() and takes it for its own: only the host knows. */
 static inline int hak_lua_install(lua_State *L, hak_arena *arena) {
   hak_arena_config config;

@@ -82,8 +82,9 @@ function hakmem.vm(options) end
 ---stays where it is until it is freed or grows, and is the statistic `foreign`, not charged. At any
 ---time, also in a coroutine. The arena goes with the VM. Declines with a reason: "EXISTS" (the VM lives
 ---on an arena already), "UNSUPPORTED" (a LuaJIT that is not GC64), "DECLINED" (its host has set
----"hakmem.decline" in the registry). With a limit, LuaJIT before 2.1.ROLLING gets its compiler switched
----off: it may crash when memory ends in compiled code.
+---"hakmem.decline" in the registry). With its first limit, be it given later by arena:limit() or by
+---with_limit(), LuaJIT before 2.1.ROLLING gets its compiler switched off: it may crash when memory ends in
+---compiled code. In a finalizer that cannot be done: there it declines ("PERM") if it has a limit.
 ---@param options? hakmem.install_options
 ---@return hakmem.arena? arena
 ---@return string? message
