@@ -279,6 +279,8 @@ describe("the first limit of a VM that runs", function()
       local vm = hakmem.vm { arena = arena }
       assert(vm:call(%q))
       arena:limit { hard = "4M" }
+      local _, compiles = vm:call "return jit ~= nil and jit.version_num < 20199 and jit.status()"
+      assert(compiles == false)
       for _ = 1, 50 do assert(not vm:call "local t = {} for i = 1, 1e8 do t[i] = ('x'):rep(i) end") end
       for _ = 1, 50 do for i = 1, 4 do assert(not vm:call("programs[...]()", i)) end end
       vm:close()
