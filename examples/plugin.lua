@@ -1,7 +1,6 @@
--- plugin.lua - plugins from strangers, each in a VM of its own with a cap on its memory.
--- One behaves, one has a bug, one eats memory, one leaks a little with every event. None of them
--- can take memory from the host or from each other.
--- A limit caps memory, not time: a plugin that loops for ever still has to be stopped by the host.
+-- plugin.lua - plugins from strangers, each in a VM of its own with a cap on its memory and on what a call
+-- may take. One behaves, one has a bug, one eats memory, one leaks a little with every event, one loops for
+-- ever. None of them can take memory from the host or from each other.
 
 local hakmem = require "hakmem"
 
@@ -12,12 +11,13 @@ local SOURCES = {
   greedy = [[function on_event(e) return ("x"):rep(2 ^ 30) end]],
   leaky = [[local kept = {}
     function on_event(e) kept[#kept + 1] = e.kind .. (" "):rep(4000) .. #kept; return #kept end]],
+  endless = [[function on_event() while true do pcall(error) end end]],
 }
 local SAFE = { "base", "string", "table", "math" } -- no io, no os, no require
 
-local plugins, order = {}, { "counter", "buggy", "greedy", "leaky" }
+local plugins, order = {}, { "counter", "buggy", "greedy", "leaky", "endless" }
 for _, name in ipairs(order) do
-  local vm = assert(hakmem.vm { name = name, limit = "512K", libs = SAFE })
+  local vm = assert(hakmem.vm { name = name, limit = "512K", instructions = 1e6, libs = SAFE })
   assert(vm:call(SOURCES[name]))
   plugins[name] = { vm = vm, failures = 0 }
 end

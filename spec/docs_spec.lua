@@ -14,8 +14,9 @@ describe("README.md", function()
     local output, status = support.child(block "lua")
     assert.equal(0, status, output)
     for _, line in ipairs {
-      "true\thello, guest\n", "false\tnot enough memory", "true\t42\n", "HAKM\t2026\t0.5\n",
-      "nil\tmemory limit reached\tQUOTA\n", "false\tbad argument #1 to 'buffer' (size out of range)\n",
+      "true\tseen 1\nfalse\tnot enough memory\tQUOTA\nBUDGET\ntrue\tseen 2\n", "\nguest\t", "HAKM\t2026\t0.5\n",
+      "true\tyou asked for /b\t1\n1\t2\n", "1000 rows\nnil\tmemory limit reached\tQUOTA\n",
+      "false\tbad argument #1 to 'buffer' (size out of range)\n",
     } do
       assert.truthy(output:find(line, 1, true), line .. output)
     end
