@@ -230,6 +230,16 @@ describe("a budget of a hakmem.vm", function()
     assert.equal(2, select("#", vm:call "error 'x'"))
   end)
 
+  -- On LuaJIT the limit has a hook of its own for a moment, refusal after refusal.
+  it("ends what lives at its limit", function()
+    local vm = child { limit = "1M", instructions = 1e6, seconds = 1 }
+    local ok, _, code = vm:call [[
+      kept = {}
+      pcall(function() for i = 1, 1e9 do kept[i] = ("x"):rep(1000) .. i end end)
+      while true do pcall(string.rep, "x", 30000) end]]
+    assert.same({ false, "BUDGET" }, { ok, code })
+  end)
+
   it("wants sense", function()
     local function why(options) return message(hakmem.vm, options) end
     local whole = "bad argument #1 to 'vm' (instructions: a whole number above 0 expected)"

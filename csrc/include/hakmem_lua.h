@@ -92,17 +92,26 @@ static inline void hak_lua_raise_now(lua_State *L, lua_Debug *ar) {
   lua_error(L);
 }
 
+static inline void hak_lua_hold(lua_State *L, hak_lua_binding *b) {
+  b->hook = (void (*)(void))lua_gethook(L);
+  b->saved[HAK_LUA_MASK] = lua_gethookmask(L);
+  b->saved[HAK_LUA_COUNT] = lua_gethookcount(L);
+}
+
 /* LuaJIT takes what a function that has failed left in the caller's unused stack slots for live: when it
- * was all of the memory, once more a little later. */
+ * was all of the memory, once more a little later. The user's own hook that counts is called here: where
+ * refusal follows refusal it would never be reached. */
 static inline void hak_lua_collect_now(lua_State *L, lua_Debug *ar) {
   hak_lua_binding *b = hak_lua_unhook(L);
   int before = lua_gc(L, LUA_GCCOUNT, 0);
-  (void)ar;
   lua_gc(L, LUA_GCCOLLECT, 0);
-  if (b == NULL || lua_gc(L, LUA_GCCOUNT, 0) < before - before / 8) return;
+  if (b == NULL) return;
+  if (b->hook != NULL && (b->saved[HAK_LUA_MASK] & LUA_MASKCOUNT) != 0) ((lua_Hook)b->hook)(L, ar);
+  if (lua_gc(L, LUA_GCCOUNT, 0) < before - before / 8) return;
   b->saved[HAK_LUA_AGAIN] *= 8;
-  if (b->saved[HAK_LUA_AGAIN] < 10000)
-    lua_sethook(L, hak_lua_collect_now, LUA_MASKCOUNT, b->saved[HAK_LUA_AGAIN]);
+  if (b->saved[HAK_LUA_AGAIN] >= 10000) return;
+  hak_lua_hold(L, b);
+  lua_sethook(L, hak_lua_collect_now, LUA_MASKCOUNT, b->saved[HAK_LUA_AGAIN]);
 }
 
 /* lua_sethook() only assigns, too, and makes LuaJIT drop the trace that it records. */
@@ -111,11 +120,7 @@ static inline void hak_lua_raise(hak_lua_binding *b, int error) {
   lua_Hook hook = lua_gethook(L);
   if (hook == hak_lua_raise_now && error < 0) hak_lua_unhook(L);
   if (hook == hak_lua_raise_now || error < 0) return;
-  if (hook != hak_lua_collect_now) {
-    b->hook = (void (*)(void))hook;
-    b->saved[HAK_LUA_MASK] = lua_gethookmask(L);
-    b->saved[HAK_LUA_COUNT] = lua_gethookcount(L);
-  }
+  if (hook != hak_lua_collect_now) hak_lua_hold(L, b);
   b->saved[HAK_LUA_AGAIN] = 1;
   b->saved[HAK_LUA_USED] = lua_gc(L, LUA_GCCOUNT, 0);
   lua_sethook(L, error != 0 ? hak_lua_raise_now : hak_lua_collect_now, LUA_MASKCOUNT, 1);
