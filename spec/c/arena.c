@@ -537,3 +537,19 @@ TEST(arena_calloc_site) {
   CHECK(hak_arena_calloc_site(a, SIZE_MAX, 2, 7) == NULL);
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
+
+/* A state's arena is pinned; who asks whether a pointer is an arena need not know. */
+TEST(arena_binds_one_state) {
+  hak_arena *a = hak_arena_create(&(hak_arena_config){.kind = HAK_ARENA_PRIVATE});
+  int state;
+  CHECK(hak_lua_bound(a) == NULL);
+  CHECK_EQ(hak_lua_bind(a, &(hak_lua_binding){.id = &state}), 0);
+  CHECK(hak_lua_bound(a) != NULL && hak_lua_bound(a)->id == &state);
+  CHECK_EQ(hak_lua_bind(a, &(hak_lua_binding){0}), EBUSY);
+  CHECK_EQ(hak_arena_destroy(a), EBUSY);
+  CHECK(hak_arena_is_live(a) && !hak_arena_is_live(&state) && !hak_arena_is_live(NULL));
+  CHECK_EQ(hak_lua_unbind(a), 0);
+  CHECK_EQ(hak_lua_unbind(a), EINVAL);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+  CHECK(hak_lua_bound(a) == NULL && !hak_arena_is_live(a));
+}
