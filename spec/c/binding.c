@@ -231,6 +231,7 @@ static void refused_at(size_t charge) {
 /* Lua from 5.2 on collects and asks again. */
 TEST(rest_is_for_who_was_refused_twice) {
   hak_lua_binding b = a_binding();
+  b.collects = 1;
   hak_arena *a = bound_arena(HARD, &b);
   for (int again = 0; again < 2; again++) {
     refused_at(LINE);

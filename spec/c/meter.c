@@ -23,8 +23,10 @@ static void raise_error(hak_lua_binding *b, int error) {
 }
 
 static void begin(bool paces, bool raises) {
-  hak_lua_binding b = {
-      .L = &state, .pace = paces ? pace : NULL, .raise = raises ? raise_error : NULL};
+  hak_lua_binding b = {.L = &state,
+                       .collects = !paces,
+                       .pace = paces ? pace : NULL,
+                       .raise = raises ? raise_error : NULL};
   state.arena = arena_of_kind(HAK_ARENA_PRIVATE, 0);
   CHECK_EQ(hak_lua_bind(state.arena, &b), 0);
   haki_scope_init(&state.scope, HARD);
