@@ -2,6 +2,7 @@
 
 local m = require "math_stats"
 local output = require "output"
+local plot = require "plot"
 local samples = require "samples"
 local trials = require "trials"
 
@@ -199,7 +200,7 @@ end
 
 -- ---- all of it ---------------------------------------------------------------------------------
 
--- Measures and writes NAME.txt, NAME.md and NAME.csv; returns whether every run went well.
+-- Measures and writes NAME.txt, NAME.md, NAME.csv and a plot; returns whether every run went well.
 function blocks.run(options, name, sections, rows, allocators)
   local out = output.open(options, name, "section,row,allocator,round,time,peak_kib")
   local good
@@ -221,6 +222,7 @@ function blocks.run(options, name, sections, rows, allocators)
   out:show(means_table(sections, rows, result, allocators))
   out:show(bars_table(sections, rows, result, allocators))
   out:close()
+  plot.rows(options.out, name, rows, result, allocators)
   return good()
 end
 
