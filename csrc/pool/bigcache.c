@@ -14,7 +14,7 @@
 #include "map/meta.h"
 #include "os/os.h"
 
-enum { FIXED = 0, PURGE_OFF = 2 };
+enum { FIXED = 0, PURGE_OFF = 2, IN_USE_SHARE = 4 };
 
 static void add(_Atomic(uint64_t) *to, uint64_t n) {
   atomic_fetch_add_explicit(to, n, memory_order_relaxed);
@@ -133,12 +133,8 @@ void haki_big_leave(struct haki_big *b, struct page *p) {
     sub(&b->bytes, p->size);
 }
 
-static size_t charge_of(struct page *p) {
-  return haki_big_level(p) == HAK_BIG_COOLING ? 0 : p->size;
-}
-
 void haki_big_release(struct haki_big *b, struct page *p) {
-  size_t size = p->size, length = p->length, charged = charge_of(p);
+  size_t size = p->size, length = p->length, charged = haki_big_charge(p);
   p->size = 0;
   HAK_PAGE_SET(p, large, NULL);
   HAK_PAGE_SET(p, home, NULL);
@@ -173,6 +169,11 @@ struct page *haki_big_victim(struct haki_big *b, unsigned level, bool room) {
   if (p == NULL && room) p = take_from_level(b, HAK_BIG_COOLING);
   for (unsigned v = 0; v <= level && p == NULL; v++) p = take_from_level(b, v);
   return p;
+}
+
+struct page *haki_big_warm(struct haki_big *b) {
+  struct page *p = b->fixed == NULL ? take_from_level(b, HAK_BIG_COOLING) : NULL;
+  return p != NULL ? p : haki_big_victim(b, HAK_BIG_LEVELS - 1, false);
 }
 
 static bool try_reserve(_Atomic(uint64_t) *used, uint64_t n, uint64_t most) {
@@ -225,7 +226,7 @@ static size_t purge(struct haki_big *b, struct page *p) {
     return size;
   }
   for (size_t i = 0; i < p->length; i++) HAK_PAGE_SET(&p[i * HAK_CHUNK_PAGES], touched, 0);
-  haki_quota_uncharge(b->quota, charge_of(p));
+  haki_quota_uncharge(b->quota, haki_big_charge(p));
   sub(haki_big_level(p) == HAK_BIG_COOLING ? &b->cooling : &b->bytes, size);
   add(&b->purged, haki_big_class_bytes(haki_big_class_of(p)));
   add(&b->purges, 1);
@@ -317,7 +318,7 @@ static void end_credit(struct haki_big *b, struct haki_front *f) {
 struct page *haki_big_taken(struct haki_big *b, struct page *p, _Atomic(uint64_t) *count) {
   if (p == NULL) return NULL;
   haki_big_leave(b, p);
-  if (HAK_UNLIKELY(charge_of(p) != p->size) && !haki_quota_charge(b->quota, p->size)) {
+  if (HAK_UNLIKELY(haki_big_charge(p) != p->size) && !haki_quota_charge(b->quota, p->size)) {
     haki_big_release(b, p);
     return NULL;
   }
@@ -478,14 +479,21 @@ static size_t age_until(struct haki_big *b, uint64_t until, size_t most) {
   return bytes;
 }
 
+/* What may cool for as long as entries in the budget do: a share of what is in use, for that varies. */
+static uint64_t slack(struct haki_big *b) {
+  uint64_t charged = haki_cell_get(&b->quota->charged), kept = get(&b->bytes);
+  return charged > kept ? (charged - kept) / IN_USE_SHARE : 0;
+}
+
 /* What is over the budget, as haki_purge_tick() treats free chunks. */
 static size_t purge_cooling(struct haki_big *b, uint64_t now, size_t most) {
-  uint64_t decay = HAK_KNOB(purge, decay);
+  uint64_t decay = HAK_KNOB(purge, decay), allowed = slack(b);
   size_t bytes = 0;
   if (get(&b->cooling) == 0 || HAK_KNOB(purge, mode) == PURGE_OFF || now < decay) return 0;
   for (uint32_t stripe = 0; stripe < HAK_BIG_STRIPES; stripe++) {
     struct page *p;
-    while (bytes < most && (p = take_older(b, stripe, HAK_BIG_COOLING, now - decay)) != NULL)
+    while (bytes < most && get(&b->cooling) > allowed &&
+           (p = take_older(b, stripe, HAK_BIG_COOLING, now - decay)) != NULL)
       bytes += purge(b, p);
   }
   return bytes;
@@ -522,7 +530,7 @@ size_t haki_big_trim(struct haki_big *b) {
     for (unsigned level = 0; level < HAK_BIG_LISTS; level++) {
       struct page *p;
       while ((p = take_older(b, stripe, level, UINT64_MAX)) != NULL) {
-        bytes += charge_of(p);
+        bytes += haki_big_charge(p);
         haki_big_leave(b, p);
         haki_big_release(b, p);
       }
@@ -545,8 +553,8 @@ struct count {
 static void count_entry(struct page *p, void *ud) {
   struct count *n = ud;
   n->entries++;
-  n->bytes += charge_of(p);
-  n->cooling += p->size - charge_of(p);
+  n->bytes += haki_big_charge(p);
+  n->cooling += p->size - haki_big_charge(p);
   n->mapped += address_room(p);
   if (haki_big_purged(p)) n->purged += haki_big_class_bytes(haki_big_class_of(p));
 }

@@ -11,7 +11,8 @@
  *   give: front slot -> table; over the budget the least frequently used has to cool
  *
  *   one entry's life: resident --decay--> purged, its address kept --decay--> back to the chunks
- *                        over the budget: cooling --purge.decay--> purged
+ *                        over the budget: cooling --purge.decay--> purged; what is less than a
+ *                        quarter of what is in use: cooling --bigcache.decay--> back to the chunks
  *
  * Charged to the arena whose cache it is: what is in the budget, by its bytes. What cools is nobody's,
  * like the memory of free chunks; what was purged is none. */
@@ -127,6 +128,12 @@ void haki_big_put(struct haki_big *b, struct page *p);
 /* The entry to go: one of those used least, if not above `level`. NULL: all others are asked for more
  * often. `room`: it is address space that lacks, which purged ones have as well. */
 struct page *haki_big_victim(struct haki_big *b, unsigned level, bool room);
+/* An entry that has its memory, what cools first. NULL: there is none. */
+struct page *haki_big_warm(struct haki_big *b);
+/* What of its bytes is charged. */
+HAK_INLINE size_t haki_big_charge(struct page *p) {
+  return haki_big_level(p) == HAK_BIG_COOLING ? 0 : p->size;
+}
 /* bigcut.c: the head of a block of class k or above; a block made of several. NULL: none, or not
  * worth the trouble. */
 struct page *haki_big_take_larger(struct haki_big *b, unsigned k, size_t size, uint32_t hash);

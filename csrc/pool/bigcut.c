@@ -74,11 +74,14 @@ static void cut(struct haki_big *b, struct page *p, size_t n) {
 static size_t gather(struct haki_big *b, struct page *to, size_t n, size_t *had) {
   size_t at = 0;
   while (at < n) {
-    struct page *p = haki_big_victim(b, HAK_BIG_LEVELS - 1, false);
+    struct page *p = haki_big_warm(b);
     if (p == NULL) break;
     bool filled = is_filled(p);
     if (filled && p->length > n - at) cut(b, p, n - at);
-    if (!filled || !haki_chunks_move(p, to + at * HAK_CHUNK_PAGES, p->length, p->size)) {
+    size_t uncharged = p->size - haki_big_charge(p);
+    bool paid = filled && (uncharged == 0 || haki_quota_charge(b->quota, uncharged));
+    if (!paid || !haki_chunks_move(p, to + at * HAK_CHUNK_PAGES, p->length, p->size)) {
+      if (paid) haki_quota_uncharge(b->quota, uncharged);
       haki_big_put(b, p);
       break;
     }
@@ -96,7 +99,9 @@ struct page *haki_big_take_gathered(struct haki_big *b, size_t size) {
   size_t n = haki_big_chunks(size), had = 0;
   if (!is_worth_trouble(b)) return NULL;
   if (HAK_KNOB(large, remap) == 0 ||
-      atomic_load_explicit(&b->bytes, memory_order_relaxed) < size / 2 ||
+      atomic_load_explicit(&b->bytes, memory_order_relaxed) +
+              atomic_load_explicit(&b->cooling, memory_order_relaxed) <
+          size / 2 ||
       haki_chunks_moved() > MOVED_MOST)
     return NULL;
   struct page *to = haki_chunks_take(n, 1);

@@ -456,6 +456,56 @@ TEST(what_is_over_the_budget_cools_and_waits_without_memory) {
   CHECK_EQ(hak_arena_destroy(a), 0);
 }
 
+TEST(what_cools_stays_while_much_more_is_in_use) {
+  still();
+  knob("purge.decay", "0");
+  hak_arena *a = shared();
+  arena_knob(a, "bigcache.max_bytes", "8MiB");
+  void *large = at_site(a, 80 * MIB, 640); /* never kept */
+  char *p[8];
+  for (uintptr_t i = 0; i < 8; i++) p[i] = filled(a, 3 * MIB, i * 64);
+  for (int i = 0; i < 8; i++) hak_free(p[i]);
+  haki_big_age(a->large.big, true);
+  CHECK_EQ(stat_of(a, "bigcache.bytes"), 6 * MIB);
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 18 * MIB); /* less than a quarter of 80 */
+  CHECK_EQ(stat_of(a, "charged"), 86 * MIB);
+  hak_free(large);
+  haki_big_age(a->large.big, true);
+  CHECK_EQ(stat_of(a, "bigcache.cooling"), 0);
+  CHECK_EQ(stat_of(a, "bigcache.purged"), 18 * MIB);
+  CHECK_EQ(stat_of(a, "charged"), 6 * MIB);
+  balanced(a);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
+TEST(what_cools_is_gathered_and_charged) {
+  still();
+  knob("purge.decay", "1h");
+  hak_arena *a = shared();
+  arena_knob(a, "bigcache.max_bytes", "1MiB");
+  for (int limited = 0; limited < 2; limited++) {
+    char *p = filled(a, 8 * MIB, 64), *q = filled(a, 8 * MIB, 6400);
+    hak_free(p);
+    hak_free(q);
+    CHECK_EQ(stat_of(a, "bigcache.cooling"), 16 * MIB);
+    CHECK_EQ(stat_of(a, "charged"), 0);
+    CHECK_EQ(hak_arena_set_limit(a, 0, limited ? 12 * MIB : 0), 0);
+    char *r = try_at_site(a, 15 * MIB, 640);
+    CHECK_EQ(stat_of(a, "charged"), limited ? 0 : 15 * MIB);
+    if (limited) {
+      CHECK(r == NULL);
+      continue;
+    }
+    CHECK_EQ(stat_of(a, "bigcache.hits_gathered"), 1);
+    CHECK_EQ(stat_of(a, "bigcache.cooling"), 0);
+    CHECK(r[0] == (char)0xa5 && r[14 * MIB] == (char)0xa5);
+    hak_free(r);
+    CHECK_EQ(hak_arena_trim(a), 0);
+  }
+  balanced(a);
+  CHECK_EQ(hak_arena_destroy(a), 0);
+}
+
 TEST(a_limit_holds_for_blocks_that_cool) {
   still();
   knob("purge.decay", "1h");
