@@ -191,16 +191,20 @@ static bool expected(const char *message) {
          strstr(message, "too many results") != NULL;
 }
 
-/* From a script that catches the error itself, and then from the host. */
+/* From a script that catches the error itself, and then from the host. LuaJIT sees garbage only where it
+ * interprets, and not what stale stack slots hold: there a second refusal may follow at once. */
 static void run_away(lua_State *L, hak_arena *a, size_t limit) {
   for (size_t i = 0; i < HAK_COUNT_OF(runaways); i++) {
     char text[1000];
     snprintf(
         text, sizeof text,
-        "local ok, message = pcall(function() %s end) assert(not ok) message = tostring(message)\n"
-        "for round = 1, 3 do local t = {} for i = 1, 300 do t[i] = { ('x'):rep(i) } end end\n"
-        "error('caught ' .. message)",
-        runaways[i]);
+        "local ok, message = pcall(function() %s end) assert(not ok)\n"
+        "local function use()\n"
+        "  for round = 1, 3 do local t = {} for i = 1, 300 do t[i] = { ('x'):rep(i) } end end\n"
+        "end\n"
+        "for try = 2, %d do if pcall(use) then error('caught ' .. tostring(message)) end end\n"
+        "use() error('caught ' .. tostring(message))",
+        runaways[i], on_luajit() ? 3 : 1);
     for (int outside = 0; outside < 2; outside++) {
       int status = run_code(L, outside ? runaways[i] : text);
       const char *message = status != 0 ? lua_tostring(L, -1) : "no error";
