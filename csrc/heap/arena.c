@@ -225,6 +225,7 @@ bool haki_arena_release_caches(struct hak_arena *a) {
     struct haki_l25_cache *cache = haki_arena_cache(a, false);
     if (pool != NULL) haki_l25_trim(pool, cache);
     haki_large_trim(&a->large, cache);
+    if (pool != NULL) haki_rest_age(pool, true);
     haki_orphans_trim(a);
   }
   return haki_cell_get(&a->quota.charged) < before;

@@ -15,6 +15,7 @@
 #include "heap/limit.h"
 #include "heap/meter.h"
 #include "include/hakmem.h"
+#include "pool/bigrest.h"
 #include "pool/image.h"
 #include "pool/large.h"
 #include "pool/nursery.h"

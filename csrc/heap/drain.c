@@ -101,10 +101,10 @@ static bool drain_arena(struct hak_arena *a, struct haki_l25_drained *done, bool
   struct haki_big *big = atomic_load_explicit(&a->large.big, memory_order_acquire);
   bool more = pool != NULL && haki_l25_drain(pool, done);
   if (big == NULL) return more;
-  size_t bytes = haki_big_age(big, false);
-  done->bytes += bytes;
-  *again = bytes >= HAK_BIG_TICK_BYTES && is_wanted();
-  return more || !haki_big_idle(big);
+  size_t bytes = haki_big_age(big, false), rests = pool != NULL ? haki_rest_age(pool, false) : 0;
+  done->bytes += bytes + rests;
+  *again = (bytes >= HAK_BIG_TICK_BYTES || rests >= HAK_BIG_TICK_BYTES) && is_wanted();
+  return more || !haki_big_idle(big) || (pool != NULL && haki_rest_left(pool));
 }
 
 static bool drain_pools(void) {

@@ -179,9 +179,14 @@ static void add_large_cells(struct sums *s, const struct haki_large_cells *c) {
   SUM(s, large, in_place) += haki_cell_get(&c->in_place);
   SUM(s, large, remaps) += haki_cell_get(&c->remaps);
   SUM(s, large, copies) += haki_cell_get(&c->copies);
+  SUM(s, bigcache, rests) += haki_cell_get(&c->rest);
   SUM(s, top, blocks) += count;
   SUM(s, top, allocated) += bytes;
   SUM(s, top, active) += bytes;
+}
+
+static uint64_t read(_Atomic(uint64_t) *from) {
+  return atomic_load_explicit(from, memory_order_relaxed);
 }
 
 /* Blocks of the pool, by class; returns how many were handed out. */
@@ -224,11 +229,8 @@ static void add_pool(struct sums *s, struct haki_l25 *pool) {
   SUM(s, l25, lock_waits) += waits;
   SUM(s, l25, steals) += atomic_load_explicit(&h->steals, memory_order_relaxed);
   SUM(s, l25, remote_frees) += atomic_load_explicit(&h->remote, memory_order_relaxed);
+  SUM(s, bigcache, rests_purged) += read(&pool->rests_purged);
   SUM(s, l25, aged) += atomic_load_explicit(&pool->drained, memory_order_relaxed);
-}
-
-static uint64_t read(_Atomic(uint64_t) *from) {
-  return atomic_load_explicit(from, memory_order_relaxed);
 }
 
 /* What threads have reserved for their fronts is not kept: credits come off. */

@@ -110,9 +110,8 @@ struct page *haki_big_take_gathered(struct haki_big *b, size_t size) {
     haki_chunks_give(to, n, 0);
     return NULL;
   }
-  if (had > size) haki_quota_uncharge(b->quota, had - size);
   to->length = n;
-  to->size = had < size ? had : size;
+  to->size = had;
   haki_big_set_level(to, 0);
   HAK_PAGE_SET(to, kind, HAK_PAGE_CACHED);
   atomic_fetch_add_explicit(&b->hits_gathered, 1, memory_order_relaxed);

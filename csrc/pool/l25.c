@@ -11,6 +11,7 @@
 #include "map/chunk.h"
 #include "map/meta.h"
 #include "os/os.h"
+#include "pool/bigrest.h"
 
 /* Operations between ticks, without and with a background thread. Even: a thread that takes and gives
  * by turns ticks always in the same place, which a processor foresees; with odd numbers such a pair
@@ -281,6 +282,7 @@ HAK_COLD void haki_l25_tick(struct haki_l25_cache *cache, bool taking) {
   do_or_call(pool, ops, taking);
   bool purge = haki_l25_age(pool) != 0;
   if (big != NULL) haki_big_age(big, false);
+  if (big != NULL) haki_rest_age(pool, false);
   if (purge || big != NULL) haki_purge_tick(); /* what was evicted lies in the chunks */
   haki_bias_enter(&cache->bias);
 }

@@ -34,6 +34,7 @@ enum {
  * of blocks that no pool knows; the others are counted there, by class. */
 struct haki_large_cells {
   hak_cell count, bytes, allocs, in_place, remaps, copies;
+  hak_cell rest; /* bytes behind big blocks in use */
 };
 
 struct haki_l25_class {
@@ -94,6 +95,9 @@ struct haki_l25 {
   _Atomic(uint64_t) ops;                   /* of all threads, in steps */
   _Atomic(uint64_t) aged;                  /* shards: coarse time */
   _Atomic(uint64_t) drained;               /* blocks that ageing gave back */
+  _Atomic(uint64_t) rests_aged;            /* coarse time */
+  _Atomic(uint64_t) rests_purged;          /* bytes */
+  _Atomic(bool) rests_stuck;               /* those that are due cannot be purged: locked */
 };
 
 /* A pool with its first shards; NULL: no memory. */

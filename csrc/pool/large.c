@@ -13,6 +13,7 @@
 #include "map/meta.h"
 #include "map/region.h"
 #include "os/os.h"
+#include "pool/bigrest.h"
 
 void haki_large_init(struct haki_large *l, struct haki_quota *quota, struct haki_large *lender) {
   haki_list_init(&l->blocks);
@@ -73,6 +74,13 @@ static void clear_touched_chunks(struct page *p, size_t bytes) {
 /* What the kernel would refuse a mapping for: reserved space is granted without a look at it. */
 static bool absurd(size_t size) { return size > HAK_CHUNK_SIZE * 64 && size > haki_os_memory(); }
 
+static void become_huge(struct page *p, size_t rest) {
+  haki_rest_set(p, rest);
+  HAK_PAGE_SET(p, home, NULL);
+  HAK_PAGE_SET(p, flags, 0);
+  HAK_PAGE_SET(p, kind, HAK_PAGE_HUGE);
+}
+
 static struct page *take_chunks(size_t size, size_t align, bool zero) {
   if (absurd(size)) return NULL;
   struct page *p;
@@ -92,9 +100,7 @@ static struct page *take_chunks(size_t size, size_t align, bool zero) {
   if (p == NULL) return NULL;
   if (zero) clear_touched_chunks(p, size);
   p->length = chunks;
-  HAK_PAGE_SET(p, home, NULL);
-  HAK_PAGE_SET(p, flags, 0);
-  HAK_PAGE_SET(p, kind, HAK_PAGE_HUGE);
+  become_huge(p, 0);
   return p;
 }
 
@@ -204,16 +210,24 @@ static struct page *take_big(struct haki_large *l, struct haki_l25_cache *cache,
   if (p == NULL) return NULL;
   HAK_BIG_SITE(p) = r->site;
   size_t had = p->size, want = had > size ? had : size;
+  size_t rest = l->shared && cache != NULL ? haki_rest_of(had, size) : 0;
   if (!charge_taken(l, keeper, had, want)) {
     if (had == 0 || !to_big(big, cache, p)) haki_big_release(big, p);
     return NULL;
   }
   if (r->zero && had != 0) memset(haki_page_start(p), 0, size);
-  p->size = want;
-  HAK_PAGE_SET(p, home, NULL);
-  HAK_PAGE_SET(p, flags, 0);
-  HAK_PAGE_SET(p, kind, HAK_PAGE_HUGE);
+  p->size = want - rest;
+  if (rest != 0) COUNT(l, cache, rest, rest);
+  become_huge(p, rest);
   return p;
+}
+
+/* What lies behind a block is the block's again. pre: the block is the caller's. */
+static void absorb_rest(struct page *p, struct haki_large *l, struct haki_l25_cache *cache) {
+  size_t rest = haki_page_kind(p) == HAK_PAGE_HUGE ? haki_rest_claim(p) : 0;
+  if (rest == 0) return;
+  COUNT(l, cache, rest, -rest);
+  p->size += rest;
 }
 
 /* A block of a shared arena waits for the next request; it stays charged. */
@@ -328,9 +342,10 @@ void haki_large_free(struct page *p, struct haki_l25_cache *cache) {
     return;
   }
   struct haki_large *l = HAK_PAGE_GET(p, large);
-  size_t size = p->size;
   if (!l->shared) haki_list_remove(&p->link);
-  COUNT(l, cache, bytes, -size);
+  COUNT(l, cache, bytes, -p->size);
+  absorb_rest(p, l, cache);
+  size_t size = p->size;
   if (HAK_PAGE_GET(p, home) != NULL) {
     give_pooled(p, l, cache);
     return;
@@ -420,9 +435,7 @@ static struct page *move_pages(struct page *p, size_t size) {
   to->length = chunks;
   to->size = p->size;
   HAK_PAGE_SET(to, large, l);
-  HAK_PAGE_SET(to, home, NULL);
-  HAK_PAGE_SET(to, flags, 0);
-  HAK_PAGE_SET(to, kind, HAK_PAGE_HUGE);
+  become_huge(to, 0);
   HAK_BIG_SITE(to) = HAK_BIG_SITE(p);
   if (!l->shared) {
     haki_list_init(&to->link);
@@ -437,12 +450,15 @@ static struct page *move_pages(struct page *p, size_t size) {
 void *haki_large_resize(struct page *p, void *ptr, size_t size, struct haki_l25_cache *cache) {
   size = haki_align_up(size, HAK_UNIT);
   if (HAK_UNLIKELY(is_imaged(p, "double free"))) return size <= p->size ? ptr : NULL;
+  struct haki_large *l = HAK_PAGE_GET(p, large);
+  size_t was = p->size;
+  absorb_rest(p, l, cache);
+  COUNT(l, cache, bytes, p->size - was);
   if (size <= p->size) {
     if (size < p->size) shrink(p, size, cache);
     return ptr;
   }
   size_t more = size - p->size;
-  struct haki_large *l = HAK_PAGE_GET(p, large);
   uint64_t level;
   if (absurd(size) || !haki_quota_reserve(l->quota, more, &level)) return NULL;
   if (grow_in_place(p, size)) {
@@ -470,11 +486,13 @@ void haki_large_note_copy(struct haki_large *l, struct haki_l25_cache *cache) {
 /* ---- all of an arena's ---- */
 
 static void drop_one(struct haki_large *l, struct page *p) {
-  size_t size = p->size;
+  struct haki_l25_cache *none = NULL;
   if (!is_kept(haki_page_kind(p))) {
-    COUNT(l, (struct haki_l25_cache *)NULL, bytes, -size);
-    if (HAK_PAGE_GET(p, home) == NULL) COUNT(l, (struct haki_l25_cache *)NULL, count, -1);
+    COUNT(l, none, bytes, -p->size);
+    if (HAK_PAGE_GET(p, home) == NULL) COUNT(l, none, count, -1);
+    absorb_rest(p, l, none);
   }
+  size_t size = p->size;
   give(p);
   haki_quota_uncharge(l->quota, size);
 }

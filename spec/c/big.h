@@ -10,6 +10,7 @@
 #include "heap/alloc.h"
 #include "heap/arena.h"
 #include "pool/bigcache.h"
+#include "pool/bigrest.h"
 
 UNUSED void knob(const char *name, const char *value) { CHECK_EQ(set_knob(name, value), 0); }
 UNUSED void arena_knob(hak_arena *a, const char *name, const char *value) {
