@@ -139,7 +139,7 @@ $(B)/spec/%: spec/%.c $(B)/libhakmem.a Makefile
 	  $(LDFLAGS) $(call embed_libs,$<) -ldl -lm
 
 define embed_rule
-$(B)/spec/embed/%-$(1): spec/embed/%.c $(B)/libhakmem.a Makefile
+$(B)/spec/embed/%-$(1): spec/embed/%.c $(B)/libhakmem.a $(wildcard csrc/include/*.h spec/embed/*.h) Makefile
 	@mkdir -p $$(@D)
 	$$(call say,CC) $$(CC) $$(CFLAGS_ALL) $$(subst -I,-isystem ,$$(shell pkg-config --cflags $(1))) -o $$@ $$< \
 	  $(B)/libhakmem.a $$(LDFLAGS) $$(shell pkg-config --libs $(1)) -ldl -lm

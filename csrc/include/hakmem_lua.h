@@ -306,9 +306,12 @@ static inline int hak_lua_closing(lua_State *L) {
   return 0;
 }
 
-/* A thread for lua_gc(), which a coroutine that installs is not: it may die. */
+/* A thread for lua_gc(), which a coroutine that installs is not: it may die. In a finalizer that
+ * lua_close() runs, PUC runs no other that is made there: the main state is its last block, too. */
 static inline int hak_lua_anchor(lua_State *L, hak_arena *arena) {
   hak_lua_binding *b = hak_lua_bound(arena);
+  int is_main = lua_pushthread(L);
+  lua_pop(L, 1);
   lua_newuserdata(L, 1);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, hak_lua_closing);
@@ -316,6 +319,7 @@ static inline int hak_lua_anchor(lua_State *L, hak_arena *arena) {
   lua_setmetatable(L, -2);
   lua_createtable(L, 0, 1); /* every userdata has an environment */
   b->L = lua_newthread(L);
+  if (is_main) b->last = b->L = L;
   lua_setfield(L, -2, "thread");
   lua_setfenv(L, -2);
   lua_setfield(L, LUA_REGISTRYINDEX, HAK_LUA_ANCHOR);
@@ -395,7 +399,8 @@ static inline void hak_lua_destroy(void *arena) { hak_arena_destroy((hak_arena *
  * threads: as the arena's kind. cost: some microseconds.
  * fails: EEXIST (the state lives on an arena already), ENOTSUP (a 64-bit LuaJIT that is not built as
  * GC64), EINVAL (dead arena), EBUSY (another state is bound to the arena), ENOMEM, EPERM (with a limit,
- * in a finalizer of an older LuaJIT); nothing has changed then. A host must not be moved whose own code reads the `ud` of its lua_Alloc by
+ * in a finalizer of an older LuaJIT); nothing has changed then. On PUC 5.1 a coroutine must not install
+ * in a finalizer that lua_close() runs: the arena would stay. A host must not be moved whose own code reads the `ud` of its lua_Alloc by
  * lua_getallocf() and takes it for its own: only the host knows. */
 static inline int hak_lua_install(lua_State *L, hak_arena *arena) {
   hak_arena_config config;

@@ -109,6 +109,39 @@ TEST(finalizers_run_at_the_end) {
   CHECK(hak_arena_from_id(id) == NULL);
 }
 
+/* PUC 5.1 runs no finalizer of what is made while it closes: not the anchor's either. */
+static hak_arena_id closing_id;
+static int install_at_the_end(lua_State *L) {
+  hak_arena_config config = {.kind = HAK_ARENA_PRIVATE, .hard = 64 * MIB};
+  hak_arena *a = hak_arena_create(&config);
+  int error = hak_lua_install_with(L, a, hak_lua_destroy, a);
+  closing_id = error == 0 ? hak_arena_get_id(a) : 0;
+  if (error != 0) hak_arena_destroy(a);
+  return luaL_loadstring(L, "t = {} for i = 1, 5000 do t[i] = { tostring(i) } end") == 0
+             ? (lua_call(L, 0, 0), 0)
+             : lua_error(L);
+}
+TEST(installed_by_the_last_finalizers) {
+  struct host_alloc host = {0};
+  uint64_t live = stat_of(NULL, "arena.live");
+  lua_State *L = lua_newstate(host_alloc, &host);
+  CHECK_EQ(protect(L, open_libraries, NULL), 0);
+  lua_newuserdata(L, 1);
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, install_at_the_end);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  closing_id = 0;
+  lua_close(L);
+#if LUA_VERSION_NUM == 501
+  if (luaJIT_setmode == NULL)
+#endif
+    CHECK(closing_id != 0);
+  CHECK_EQ(host.used, 0);
+  CHECK(closing_id == 0 || hak_arena_from_id(closing_id) == NULL);
+  CHECK_EQ(stat_of(NULL, "arena.live"), live);
+}
+
 #if LUA_VERSION_NUM == 501
 TEST(a_cleared_registry_is_not_the_end) {
   for (int in_coroutine = 0; in_coroutine < 2; in_coroutine++) {
