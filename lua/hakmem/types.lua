@@ -323,9 +323,10 @@ function vm:stats() end
 function vm:close() end
 
 ---Children that are made once and brought back, after each use, to the moment when their template had
----run: the memory of the state is copied back. One that has opened a file or loaded a C library since, or
----may otherwise have a finalizer waiting, is closed as vm:close() has it, and another is made; if the
----template itself did so, every use gets one that is made for it. On LuaJIT the compiler is off.
+---run: the memory of the state is copied back. One that has opened a file or loaded a C library since
+---(`require "hakmem"` does), or may otherwise have a finalizer waiting, is closed as vm:close() has it, and
+---another is made; if the template itself did so, every use gets one that is made for it. On LuaJIT the
+---compiler is off.
 ---What is not the state's own is not brought back: locale, environment, files on disk. Strings hash with
 ---the same seed in each use of a child.
 ---@class hakmem.vm_pool
