@@ -74,6 +74,7 @@ static void inherit_pool(struct hak_arena *a, struct haki_l25 *pool, struct haki
   struct haki_l25_cache *mine = haki_arena_cache(a, false);
   if (big != NULL) haki_big_after_fork(big, mine != NULL ? &mine->front : NULL);
   unlock_pool(a, pool, big);
+  haki_large_after_fork(&a->large);
   if (pool != NULL) haki_l25_after_fork(pool, mine);
 }
 

@@ -22,7 +22,7 @@ static _Atomic(size_t) bytes;
 
 /* pre: META held. */
 static bool refill(void) {
-  char *p = haki_os_reserve(PIECE, 4096);
+  char *p = haki_os_reserve(PIECE, 4096); /* where Lua can name it: arenas lie here */
   if (p == NULL) return false;
   if (!haki_os_commit(p, PIECE)) {
     haki_os_release(p, PIECE);
@@ -64,12 +64,8 @@ void haki_meta_free(void *ptr, size_t size) {
 void *haki_meta_pages(size_t size) {
   size = haki_align_up(size, 4096);
   if (haki_fault_hit(HAK_FAULT_META)) return NULL;
-  void *p = haki_os_reserve(size, 4096);
+  void *p = haki_os_map(size);
   if (p == NULL) return NULL;
-  if (!haki_os_commit(p, size)) {
-    haki_os_release(p, size);
-    return NULL;
-  }
   haki_meta_add(size);
   return p;
 }

@@ -18,6 +18,8 @@ void *haki_os_reserve(size_t size, size_t align);
 void haki_os_release(void *p, size_t size);
 /* Makes a reserved range readable and writable; its bytes are zero when first touched. */
 bool haki_os_commit(void *p, size_t size);
+/* Both at once, in one system call; page-aligned. For tables that are made while requests wait. */
+void *haki_os_map(size_t size);
 /* Gives the memory back, keeps the range committed. *zeroed says whether it reads as zero now.
  * `lazily`: MADV_FREE. False: nothing changed, contents still there (mlock, seccomp). */
 bool haki_os_purge(void *p, size_t size, bool lazily, bool *zeroed);

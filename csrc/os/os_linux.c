@@ -128,6 +128,19 @@ bool haki_os_commit(void *p, size_t size) {
   return true;
 }
 
+void *haki_os_map(size_t size) {
+  int saved = errno;
+  bool hit = haki_fault_hit(HAK_FAULT_RESERVE) || haki_fault_hit(HAK_FAULT_COMMIT);
+  void *p = hit ? MAP_FAILED : mmap(NULL, size, READ_WRITE, ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) {
+    note_failure(saved);
+    return NULL;
+  }
+  HAK_STAT_ADD(os, reserves, 1);
+  HAK_STAT_ADD(os, commits, 1);
+  return p;
+}
+
 bool haki_os_purge(void *p, size_t size, bool lazily, bool *zeroed) {
   int saved = errno;
   *zeroed = false;

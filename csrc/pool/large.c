@@ -159,17 +159,18 @@ static struct haki_big *big_of(struct haki_large *l) {
   return atomic_load_explicit(&l->big, memory_order_acquire);
 }
 
+/* NULL: no memory, or somebody else is at it: eighteen pages each would be too dear. */
 HAK_COLD static struct haki_big *make_big(struct haki_large *l) {
-  struct haki_big *made = haki_big_new(l->quota, l, &l->limits);
-  if (made == NULL) return NULL;
+  if (atomic_exchange_explicit(&l->making, true, memory_order_acquire)) return big_of(l);
+  struct haki_big *big = big_of(l);
+  if (big == NULL) big = haki_big_new(l->quota, l, &l->limits);
   haki_lock(&haki_meta_lock); /* a fork holds it: the caches that it locks are those it unlocks */
-  struct haki_big *seen = big_of(l);
   /* release: pairs with big_of() */
-  if (seen == NULL) atomic_store_explicit(&l->big, made, memory_order_release);
+  atomic_store_explicit(&l->big, big, memory_order_release);
   haki_unlock(&haki_meta_lock);
-  if (seen == NULL) return made;
-  haki_big_destroy(made); /* somebody else was faster */
-  return seen;
+  /* release: pairs with the exchange */
+  atomic_store_explicit(&l->making, false, memory_order_release);
+  return big;
 }
 
 /* The front lies in the thread's cache, under its lock. Counted also before there is anything to

@@ -18,6 +18,7 @@ struct haki_large {
   bool shared;
   struct haki_large *lender;      /* private: whose cache of big blocks it may take from */
   _Atomic(struct haki_big *) big; /* shared: NULL until the first big block is freed */
+  _Atomic(bool) making;           /* one thread makes it */
   struct haki_big_limits limits;
 };
 
@@ -63,6 +64,11 @@ void haki_large_configure(struct haki_large *l);
 /* Frees the cache of big blocks. pre: dropped. */
 void haki_large_destroy(struct haki_large *l);
 bool haki_large_ok(struct haki_large *l);
+
+/* In a forked child: who was making the cache of big blocks is not here. */
+HAK_INLINE void haki_large_after_fork(struct haki_large *l) {
+  atomic_store_explicit(&l->making, false, memory_order_relaxed);
+}
 
 HAK_INLINE bool haki_page_is_large(const struct page *p) {
   unsigned kind = haki_page_kind(p);
