@@ -236,9 +236,10 @@ void haki_bigtable_destroy(struct haki_bigtable *t) {
   }
 }
 
-/* pre: `growing` is ours. On failure everything is as before, and it is not tried at each insert. */
-static bool double_buckets(struct haki_bigtable *t, uint32_t count, uint32_t load_percent) {
-  uint64_t entries = atomic_load_explicit(&t->entries, memory_order_relaxed);
+/* pre: `growing` is ours; `entries` are reason enough. On failure everything is as before, and it is not
+ * tried at each insert. */
+static bool double_buckets(struct haki_bigtable *t, uint32_t count, uint64_t entries,
+                           uint32_t load_percent) {
   struct page **segment = haki_meta_pages(count * sizeof *segment);
   if (segment == NULL) {
     atomic_store_explicit(&t->grow_at, entries + entries / 8 + 1, memory_order_relaxed);
@@ -267,10 +268,11 @@ bool haki_bigtable_grow(struct haki_bigtable *t, uint32_t most, uint32_t load_pe
                                                memory_order_relaxed))
     return false;
   uint32_t count = haki_bigtable_count(t);
-  bool due = count * 2 <= most && atomic_load_explicit(&t->entries, memory_order_relaxed) >=
-                                      atomic_load_explicit(&t->grow_at, memory_order_relaxed);
+  uint64_t entries = atomic_load_explicit(&t->entries, memory_order_relaxed);
+  bool due =
+      count * 2 <= most && entries >= atomic_load_explicit(&t->grow_at, memory_order_relaxed);
   uint64_t start = haki_os_now();
-  bool grown = due && double_buckets(t, count, load_percent);
+  bool grown = due && double_buckets(t, count, entries, load_percent);
   if (due) note_time(t, start);
   /* release: pairs with the exchange above */
   atomic_store_explicit(&t->growing, 0, memory_order_release);
