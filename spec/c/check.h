@@ -8,7 +8,6 @@
 #ifndef CHECK_H
 #define CHECK_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -217,28 +216,6 @@ UNUSED void reap(pid_t child) {
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* AddressSanitizer's leak check crashes when it meets a thread that is just beginning or ending: waits
- * until all others sleep. */
-static void check_settle(void) {
-#ifdef __SANITIZE_ADDRESS__
-  for (int tries = 0, busy = 1; busy != 0 && tries < 200; tries++) {
-    DIR *tasks = opendir("/proc/self/task");
-    busy = 0;
-    for (struct dirent *t; tasks != NULL && (t = readdir(tasks)) != NULL;) {
-      char path[sizeof t->d_name + 32], line[64] = "";
-      snprintf(path, sizeof path, "/proc/self/task/%s/stat", t->d_name);
-      FILE *f = atoi(t->d_name) != getpid() ? fopen(path, "r") : NULL;
-      if (f == NULL) continue;
-      const char *end = fgets(line, sizeof line, f) != NULL ? strrchr(line, ')') : NULL;
-      busy += end != NULL && end[2] != 'S';
-      fclose(f);
-    }
-    if (tasks != NULL) closedir(tasks);
-    if (busy != 0) usleep(1000);
-  }
-#endif
-}
-
 static void check_run_child(const struct check_case *c) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   setpgid(0, 0);
@@ -247,7 +224,6 @@ static void check_run_child(const struct check_case *c) {
 #if CHECK_AUDIT
   CHECK(haki_audit());
 #endif
-  check_settle();
   exit(0); /* not _exit: leak checkers and coverage work at exit */
 }
 
