@@ -142,6 +142,7 @@ struct haki_region {
   _Atomic(uint8_t) *kind; /* enum chunk_kind, per chunk */
   uint32_t chunk_count;
   _Atomic(uint32_t) fresh; /* chunks from here on were never used */
+  uint32_t described;      /* descriptors of pages from here on are zero and read-only; CHUNK */
   uint64_t *used;          /* bit per chunk; CHUNK. The last word is full: a sentinel */
   uint32_t lowest;         /* no unused chunk below this one */
 #if HAK_HARDENED

@@ -1,6 +1,8 @@
 /* region.c - reserves regions and finds room for chunks in them.
  * Why:   see region.h. A reservation is halved until the system grants it; under an address limit
- *        the first one asks for an eighth of it, since PROT_NONE space counts there.
+ *        the first one asks for an eighth of it, since PROT_NONE space counts there. Descriptors
+ *        can be read from the start, for any address may be asked about, and written once their
+ *        chunks are used: what can be written counts as memory (RLIMIT_DATA, strict overcommit).
  * Owns:  haki_regions[], haki_region_count.
  * Locks: CHUNK. Readers of the directory take none: an entry is complete before it is counted.
  * Start: haki_region_find(). */
@@ -12,49 +14,78 @@
 #include "map/meta.h"
 #include "os/os.h"
 
-enum { MIN_REGION = 4 * HAK_CHUNK_SIZE };
+enum {
+  MIN_REGION = 4 * HAK_CHUNK_SIZE,
+  DESCRIBED_STEP = HAK_AUDIT_BUILD ? 2 : 64, /* chunks whose descriptors become writable at once */
+  OUT_BYTES = HAK_CHUNK_SIZE / 64            /* hardened.h: a bit for 8 bytes of a chunk */
+};
 
 struct haki_region haki_regions[HAK_REGIONS_MAX];
 _Atomic(uint32_t) haki_region_count;
 
 static size_t used_words(size_t chunks) { return chunks / 64 + 2; }
 
-static size_t table_bytes(size_t span) {
-  size_t chunks = span >> HAK_CHUNK_SHIFT;
-  return haki_align_up(used_words(chunks) * 8, 4096) +
-         (HAK_HARDENED ? haki_align_up(span / 64, 4096) : 0) +
-         haki_align_up((span >> HAK_PAGE_SHIFT) * sizeof(struct page), 4096) +
-         haki_align_up(chunks * sizeof(struct chunk), 4096) + haki_align_up(chunks, 4096);
+/* The tables of a region, one after the other. */
+struct layout {
+  size_t pages, out, chunks, kind, used; /* where each starts; no `out` but in hardened builds */
+  size_t size;
+};
+
+static size_t after(size_t at, size_t size) {
+  return haki_align_up(at + size, haki_os_page_size());
+}
+
+static struct layout layout_of(size_t chunks) {
+  struct layout t = {0};
+  t.out = after(t.pages, chunks * HAK_CHUNK_PAGES * sizeof(struct page));
+  t.chunks = after(t.out, HAK_HARDENED ? chunks * OUT_BYTES : 0);
+  t.kind = after(t.chunks, chunks * sizeof(struct chunk));
+  t.used = after(t.kind, chunks);
+  t.size = after(t.used, used_words(chunks) * 8);
+  return t;
 }
 
 /* Reserves `span` bytes and their descriptors. False: not to be had, nothing kept. */
 static bool reserve(struct haki_region *r, size_t span) {
+  size_t chunks = span >> HAK_CHUNK_SHIFT;
+  struct layout t = layout_of(chunks);
   char *base = haki_os_reserve(span, HAK_CHUNK_SIZE);
   if (base == NULL) return false;
-  size_t bytes = table_bytes(span);
-  char *table = haki_os_reserve(bytes, 4096);
-  if (table == NULL || !haki_os_commit(table, bytes)) {
-    if (table != NULL) haki_os_release(table, bytes);
+  char *table = haki_os_reserve(t.size, haki_os_page_size());
+  if (table == NULL || !haki_os_readable(table, t.chunks) ||
+      !haki_os_commit(table + t.chunks, t.size - t.chunks)) {
+    if (table != NULL) haki_os_release(table, t.size);
     haki_os_release(base, span);
     return false;
   }
-  size_t chunks = span >> HAK_CHUNK_SHIFT;
   r->base = (uintptr_t)base;
   r->span = span;
   r->chunk_count = (uint32_t)chunks;
   r->pages = (struct page *)table;
-  table += haki_align_up((span >> HAK_PAGE_SHIFT) * sizeof(struct page), 4096);
-  r->chunks = (struct chunk *)table;
-  table += haki_align_up(chunks * sizeof(struct chunk), 4096);
-  r->kind = (_Atomic(uint8_t) *)table;
-  table += haki_align_up(chunks, 4096);
-  r->used = (uint64_t *)table;
+#if HAK_HARDENED
+  r->out = (_Atomic(uint8_t) *)(table + t.out);
+#endif
+  r->chunks = (struct chunk *)(table + t.chunks);
+  r->kind = (_Atomic(uint8_t) *)(table + t.kind);
+  r->used = (uint64_t *)(table + t.used);
   r->used[chunks / 64] = ~0ull << (chunks % 64);
   r->used[chunks / 64 + 1] = ~0ull;
+  r->lowest = r->described = 0;
+  return true;
+}
+
+/* Makes the descriptors of the first n chunks writable. pre: CHUNK held. */
+static bool describe(struct haki_region *r, size_t n) {
+  if (HAK_LIKELY(n <= r->described)) return true;
+  n = haki_align_up(n, DESCRIBED_STEP);
+  if (n > r->chunk_count) n = r->chunk_count;
+  size_t from = r->described, more = n - from;
+  char *pages = (char *)&r->pages[from * HAK_CHUNK_PAGES];
+  if (!haki_os_commit(pages, after(0, more * HAK_CHUNK_PAGES * sizeof(struct page)))) return false;
 #if HAK_HARDENED
-  r->out = (_Atomic(uint8_t) *)(table + haki_align_up(used_words(chunks) * 8, 4096));
+  if (!haki_os_commit((char *)r->out + from * OUT_BYTES, after(0, more * OUT_BYTES))) return false;
 #endif
-  r->lowest = 0;
+  r->described = (uint32_t)n;
   return true;
 }
 
@@ -131,6 +162,7 @@ static bool commit_within_limit(char *p, size_t size) {
 }
 
 bool haki_region_commit(struct haki_region *r, uint32_t at, size_t n) {
+  if (!describe(r, at + n)) return false;
   for (size_t i = 0; i < n;) {
     size_t k = i;
     while (k < n && !r->chunks[at + k].committed) k++;

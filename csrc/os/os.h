@@ -18,7 +18,9 @@ void *haki_os_reserve(size_t size, size_t align);
 void haki_os_release(void *p, size_t size);
 /* Makes a reserved range readable and writable; its bytes are zero when first touched. */
 bool haki_os_commit(void *p, size_t size);
-/* Both at once, in one system call; page-aligned. For tables that are made while requests wait. */
+/* Makes a reserved range readable: zeros, which are no memory, and count as none. */
+bool haki_os_readable(void *p, size_t size);
+/* Reserves and commits, in one system call; page-aligned. For tables that are made while requests wait. */
 void *haki_os_map(size_t size);
 /* Gives the memory back, keeps the range committed. *zeroed says whether it reads as zero now.
  * `lazily`: MADV_FREE. False: nothing changed, contents still there (mlock, seccomp). */

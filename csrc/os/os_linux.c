@@ -118,15 +118,20 @@ void haki_os_release(void *p, size_t size) {
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-bool haki_os_commit(void *p, size_t size) {
+static bool allow(void *p, size_t size, int access) {
   int saved = errno;
-  if (haki_fault_hit(HAK_FAULT_COMMIT) || mprotect(p, size, READ_WRITE) != 0) {
-    note_failure(saved);
-    return false;
-  }
+  if (!haki_fault_hit(HAK_FAULT_COMMIT) && mprotect(p, size, access) == 0) return true;
+  note_failure(saved);
+  return false;
+}
+
+bool haki_os_commit(void *p, size_t size) {
+  if (!allow(p, size, READ_WRITE)) return false;
   HAK_STAT_ADD(os, commits, 1);
   return true;
 }
+
+bool haki_os_readable(void *p, size_t size) { return allow(p, size, PROT_READ); }
 
 void *haki_os_map(size_t size) {
   int saved = errno;
