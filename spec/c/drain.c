@@ -61,15 +61,11 @@ static bool find_thread(uint64_t *blocked) {
   closedir(tasks);
   return found;
 }
-static bool there(void) {
-  uint64_t blocked;
-  return find_thread(&blocked);
-}
+static bool there(void) { return find_thread(&(uint64_t){0}); }
 /* It was joined; the kernel wakes who waits for that before it takes the thread out of /proc. */
 static bool has_ended(void) {
-  if (running()) return false;
-  EVENTUALLY(!there());
-  return true;
+  EVENTUALLY(running() || !there());
+  return !running();
 }
 
 /* ---- it comes ------------------------------------------------------------------------------- */
